@@ -1,0 +1,178 @@
+"""What a run needs to know: frozen, resolved, checked once. Nothing here parses strings or reads the environment.
+
+``scraper.options`` holds what the user said; it becomes a RunConfig, and engines see only that.
+Every default has its reason beside it. Sizes are bytes, times are seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scraper.errors import UsageError
+from scraper.protocols import Sink, SinkState, Transform
+
+MIB = 1024 * 1024
+
+
+def _require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise UsageError(sentence)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """How a list is read.
+
+    Attributes:
+        input_format: txt, csv, tsv, jsonl or parquet; empty for "by the file's extension".
+        url_col: the column of the URL, in formats that have columns.
+        caption_col: the column of the caption; None for none.
+        save_additional_columns: further columns that travel to the output; ``("*",)`` for all of them.
+    """
+
+    input_format: str = ""
+    url_col: str = "url"
+    caption_col: str | None = None
+    save_additional_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PermitConfig:
+    """How much may be under way at once.
+
+    Attributes:
+        concurrency: fetches in the whole run. 64 keeps two cores of decode busy at 100 ms latency.
+        per_host: fetches at one host. 8 is above a browser's 6 and below what operators complain of.
+        byte_budget: bytes held between fetch and sink. 256 MiB is 64 bodies of 4 MiB.
+    """
+
+    concurrency: int = 64
+    per_host: int = 8
+    byte_budget: int = 256 * MIB
+
+    def __post_init__(self) -> None:
+        _require(self.concurrency >= 1, "--concurrency must be at least 1.")
+        _require(self.per_host >= 1, "--per-host must be at least 1.")
+        _require(self.byte_budget >= MIB, "The byte budget must be at least 1M.")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """When to ask again.
+
+    Attributes:
+        retries: further attempts after the first. 2 covers the usual passing fault without hammering.
+        wait_s: upper bound of the first backoff; doubles with each attempt, with full jitter.
+        cap_s: the longest wait, ours or a server's Retry-After.
+    """
+
+    retries: int = 2
+    wait_s: float = 1.0
+    cap_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        _require(self.retries >= 0, "--retries must be 0 or more.")
+        _require(self.wait_s >= 0, "--retry-wait must be 0 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchConfig:
+    """How one attempt is made, and what ends it.
+
+    Attributes:
+        user_agent: who we say we are; sent with every request.
+        headers: further request headers of the user's.
+        accept: the pipeline's Accept header.
+        accept_encoding: ``identity`` for media, which does not compress.
+        timeout_s: deadline of one attempt, redirects included.
+        connect_timeout_s: to a usable connection: DNS, TCP and TLS together.
+        stall_timeout_s: the longest time without ``stall_bytes`` of progress.
+        stall_bytes: bytes that count as progress within one stall window.
+        max_bytes: cap on a body, on the wire and decoded. 64 MiB holds any photograph.
+        max_redirects: hops followed. 20 as in browsers (WHATWG fetch 4.4).
+    """
+
+    user_agent: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    accept: str = "*/*"
+    accept_encoding: str = "gzip, deflate, br, zstd"
+    timeout_s: float = 60.0
+    connect_timeout_s: float = 10.0
+    stall_timeout_s: float = 15.0
+    stall_bytes: int = 1024
+    max_bytes: int = 64 * MIB
+    max_redirects: int = 20
+
+    def __post_init__(self) -> None:
+        _require(self.timeout_s > 0, "--timeout must be more than 0.")
+        _require(self.connect_timeout_s > 0, "--connect-timeout must be more than 0.")
+        _require(self.stall_timeout_s > 0, "--stall-timeout must be more than 0.")
+        _require(self.max_bytes >= 1, "--max-bytes must be at least 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """The worker processes.
+
+    Attributes:
+        workers: processes; one per core, since a transform uses a core whole.
+        batch_items: most items in one hand-off.
+        batch_s: most predicted work in one hand-off; longer batches would make the tail of a run uneven.
+        in_flight: batches per worker, so that one is always waiting when another ends.
+    """
+
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    batch_items: int = 16
+    batch_s: float = 0.02
+    in_flight: int = 2
+
+    def __post_init__(self) -> None:
+        _require(self.workers >= 1, "--workers must be at least 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class CommitConfig:
+    """How often results are made durable: by whichever comes first."""
+
+    every_s: float = 1.0
+    every_rows: int = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """What is done with each URL, as data, so that any engine can run it. ``pipelines/`` makes these.
+
+    Attributes:
+        name: the sub-command's name.
+        transform: Response → Items; picklable.
+        open_sink: makes the sink for an output folder from the last committed state, which is empty for a
+            new folder. Picklable: a frozen dataclass with ``__call__`` or a top-level function.
+        settings: every setting that shapes the output. Kept with the output: going on with others is refused.
+        accept: Accept header to send.
+        accept_encoding: Accept-Encoding header to send.
+    """
+
+    name: str
+    transform: Transform
+    open_sink: Callable[[Path, SinkState], Sink]
+    settings: Mapping[str, object]
+    accept: str = "*/*"
+    accept_encoding: str = "gzip, deflate, br, zstd"
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """All of a run's settings but the list and the pipeline."""
+
+    fetch: FetchConfig
+    source: SourceConfig = field(default_factory=SourceConfig)
+    permits: PermitConfig = field(default_factory=PermitConfig)
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    commit: CommitConfig = field(default_factory=CommitConfig)
+    max_failed: int = 0
+    grace_s: float = 5.0
+    """After an interrupt: how long what is in flight may take to finish."""
