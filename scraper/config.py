@@ -122,15 +122,19 @@ class PoolConfig:
         batch_items: most items in one hand-off.
         batch_s: most predicted work in one hand-off; longer batches would make the tail of a run uneven.
         in_flight: batches per worker, so that one is always waiting when another ends.
+        item_timeout_s: the longest one item may take; then its worker is killed. 60 s is what a 100 Mpx
+            picture takes ten times over.
     """
 
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     batch_items: int = 16
     batch_s: float = 0.02
     in_flight: int = 2
+    item_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
         _require(self.workers >= 1, "--workers must be at least 1.")
+        _require(self.item_timeout_s > 0, "The time limit of an item must be more than 0.")
 
 
 @dataclass(frozen=True, slots=True)

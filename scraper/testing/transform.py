@@ -1,0 +1,190 @@
+"""What any transform must keep, as tests, and a transform that misbehaves to order.
+
+class TestMine(TransformContract):
+    def make(self): return MyTransform()
+    def good_response(self): return response(b"...")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import pickle
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, NoReturn
+
+from scraper.errors import TransformFailed
+from scraper.protocols import Transform
+from scraper.records import Item, Request, Response
+
+
+def response(body: bytes | memoryview, *, row: int = 0, url: str = "", content_type: str = "") -> Response:
+    """A response with this body, and nothing remarkable about it."""
+    url = url or f"http://127.0.0.1/{row}"
+    headers = {"content-type": content_type} if content_type else {}
+    return Response(Request(row, url), url, 200, headers, body, len(body))
+
+
+class TransformContract:
+    """The promises of ``scraper.protocols.Transform``. Subclass, and fill in the two methods that raise."""
+
+    def make(self) -> Transform:
+        """The transform under test, made anew."""
+        raise NotImplementedError
+
+    def good_response(self) -> Response:
+        """A response that it accepts."""
+        raise NotImplementedError
+
+    def ready(self) -> Transform:
+        """The transform as a worker has it: pickled, unpickled and warm."""
+        transform: Transform = pickle.loads(pickle.dumps(self.make()))
+        transform.warm_up()
+        return transform
+
+    def test_survives_pickling(self) -> None:
+        """What a worker unpickles equals what was sent."""
+        made = self.make()
+        assert pickle.loads(pickle.dumps(made)) == made
+        assert isinstance(made.inline, bool)
+
+    def test_a_good_response_becomes_items(self) -> None:
+        """Items have bytes, a bare extension and JSON fields."""
+        items = self.ready()(self.good_response())
+        assert len(items) >= 1
+        for item in items:
+            assert type(item.data) is bytes
+            assert item.extension
+            assert item.extension.isalnum()
+            json.dumps(dict(item.fields), allow_nan=False)
+
+    def test_same_input_gives_same_bytes(self) -> None:
+        """A second worker answers as the first did, so that a run can be repeated."""
+        assert list(self.ready()(self.good_response())) == list(self.ready()(self.good_response()))
+
+    def test_a_view_of_shared_memory_is_as_good_as_bytes(self) -> None:
+        """The body may be a memoryview, is not written to, and is not referred to by what comes out."""
+        good = self.good_response()
+        memory = bytearray(good.body)
+        with memoryview(memory) as view:
+            items = list(self.ready()(replace(good, body=view)))
+        memory[:] = bytes(len(memory))  # the slot is used again
+        assert items == list(self.ready()(good))
+
+    def test_read_only_bodies_are_enough(self) -> None:
+        """The response is as it was before."""
+        good = self.good_response()
+        before = bytes(good.body)
+        self.ready()(replace(good, body=memoryview(before).toreadonly()))
+        assert before == bytes(good.body)
+
+    def test_garbage_fails_as_a_row_and_not_otherwise(self) -> None:
+        """Whatever the bytes, it returns items or raises TransformFailed."""
+        transform, good = self.ready(), self.good_response()
+        for body in garbage(bytes(good.body)):
+            with contextlib.suppress(TransformFailed):
+                items = transform(replace(good, body=body))
+                assert all(type(item.data) is bytes for item in items)
+
+
+def garbage(good: bytes) -> Iterator[bytes]:
+    """Bodies that servers send in place of ``good``: nothing, noise, pages, the half of it, damaged ones."""
+    noise = random.Random(7)
+    yield b""
+    yield b"\x00"
+    yield bytes(10_000)
+    yield noise.randbytes(5_000)
+    yield b"<!doctype html><html><body>Not here.</body></html>"
+    yield b'{"error": "not here"}'
+    yield "naïve text, ünfinished".encode("latin-1")
+    for share in (0.01, 0.1, 0.5, 0.9, 0.999):
+        yield good[: int(len(good) * share)]
+    yield good[:16] + bytes([0xFF]) * 64 + good[80:]  # a header that claims the moon
+    for _ in range(10):
+        damaged = bytearray(good)
+        for _ in range(20):
+            damaged[noise.randrange(len(damaged))] = noise.randrange(256)
+        yield bytes(damaged)
+
+
+class Unpicklable(Exception):
+    """An error that no process can send to another."""
+
+    def __reduce__(self) -> NoReturn:
+        raise RuntimeError("not picklable")
+
+
+@dataclass(frozen=True)
+class Obedient:
+    """Does to its worker what the body's first word says; any other body is echoed.
+
+    Words: ``exit N``, ``abort``, ``segfault``, ``kill``, ``sysexit``, ``interrupt``, ``hang`` (in native code
+    that holds the GIL), ``memory``, ``raise``, ``unpicklable``, ``odd-class``, ``odd-field``, ``print``, ``pid``.
+
+    Attributes:
+        warm: what ``warm_up`` does: a body as above, empty for nothing.
+    """
+
+    warm: bytes = b""
+    inline: ClassVar[bool] = False
+
+    def warm_up(self) -> None:
+        """Obey ``warm``."""
+        if self.warm:
+            self(response(self.warm))
+
+    def __call__(self, response: Response) -> Sequence[Item]:
+        """Obey the body."""
+        word, _, rest = bytes(response.body[:64]).partition(b" ")
+        action = getattr(self, "_do_" + word.decode("ascii", "replace").replace("-", "_"), None)
+        fields = action(rest) if action else None
+        return [Item(bytes(response.body), "txt", fields or {})]
+
+    def _do_exit(self, code: bytes) -> None:
+        os._exit(int(code))
+
+    def _do_abort(self, _: bytes) -> None:
+        os.abort()
+
+    def _do_segfault(self, _: bytes) -> None:
+        ctypes.string_at(0)
+
+    def _do_kill(self, _: bytes) -> None:
+        os.kill(os.getpid(), 9)
+
+    def _do_sysexit(self, _: bytes) -> None:
+        sys.exit(3)
+
+    def _do_interrupt(self, _: bytes) -> None:
+        raise KeyboardInterrupt
+
+    def _do_hang(self, _: bytes) -> None:
+        ctypes.PyDLL(None).sleep(600)
+
+    def _do_memory(self, _: bytes) -> None:
+        raise MemoryError
+
+    def _do_raise(self, text: bytes) -> None:
+        raise ValueError(text.decode())
+
+    def _do_unpicklable(self, text: bytes) -> None:
+        raise Unpicklable(text.decode())
+
+    def _do_odd_class(self, text: bytes) -> None:
+        raise TransformFailed("no.such.class", text.decode())
+
+    def _do_odd_field(self, _: bytes) -> dict[str, object]:
+        return {"field": object()}
+
+    def _do_print(self, text: bytes) -> None:
+        sys.stdout.write(f"printed {text.decode()}\n")
+        sys.stdout.flush()
+        os.write(1, b"written\n")
+
+    def _do_pid(self, _: bytes) -> dict[str, object]:
+        return {"pid": os.getpid()}

@@ -1,0 +1,238 @@
+"""The half of the pool that runs in a worker process: parcels in, answers out, and nothing else escapes.
+
+    Response ─pack─▶ parcel ═══ pipe ═══▶ unpack ─▶ Transform ─▶ answer ═══ pipe ═══▶ Transformed
+
+``pack`` and ``unpack``, ``_seal`` and ``opened`` are the one place that knows how bytes cross between the
+processes; today they are pickled with the rest, inside plain tuples, which cost a tenth of pickled records.
+
+Must never: raise for a bad item; print on the parent's standard output; outlive the parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import hashlib
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+
+from scraper.allocator import tune_allocator
+from scraper.errors import TransformFailed, outcome_class
+from scraper.protocols import Transform
+from scraper.records import Item, Request, Response, Transformed
+
+Parcel = tuple[int, str, str | None, Mapping[str, object] | None, int, str, int, Mapping[str, str], bytes]
+"""row, url, caption, columns, line, final URL, status, headers, body"""
+
+Answer = tuple[list[tuple[bytes, str, dict[str, object]]], str | None, str, str, float]
+"""items as (data, extension, fields), sha256, class of the failure or empty, its message, busy seconds"""
+
+READY = "ready"
+"""What a worker reports once it is warm; anything else is a sentence on why it is not."""
+
+_NICENESS = 5  # the loop feeds every worker: where they compete for a core, it goes first
+_MESSAGE_CHARS = 500
+_PR_SET_PDEATHSIG = 1
+_PLAIN = (type(None), bool, int, float, str, bytes)
+
+
+# ---- what crosses --------------------------------------------------------------------------------------------
+
+
+def pack(response: Response) -> Parcel:
+    """A response as it goes to a worker. What only the loop needs (hops, timings, attempts) stays behind.
+
+    Raises:
+        TransformFailed: a column of the row holds something that cannot be sent.
+    """
+    request = response.request
+    columns = dict(request.columns) if request.columns else None
+    if columns:
+        for name, value in columns.items():
+            if type(value) not in _PLAIN:
+                _check_sendable(name, value)
+    body = response.body if isinstance(response.body, bytes) else bytes(response.body)
+    return (
+        request.row,
+        request.url,
+        request.caption,
+        columns,
+        request.line,
+        response.url,
+        response.status,
+        response.headers if type(response.headers) is dict else dict(response.headers),
+        body,
+    )
+
+
+def _check_sendable(name: str, value: object) -> None:
+    # Checked here, because an object that cannot be unpickled over there would take the worker down with it.
+    try:
+        # Workers do not import the user's script (see scraper.pool), so its classes are unknown to them.
+        if b"__main__" not in pickle.dumps(value):
+            return
+    except Exception:  # noqa: S110 - whatever a stranger's __reduce__ raises means: no
+        pass
+    kind = type(value).__name__
+    raise TransformFailed("transform.error", f"Column {name!r} holds a {kind}, which cannot go to a worker.")
+
+
+def unpack(parcel: Parcel) -> Response:
+    """The response again, on the worker's side."""
+    row, url, caption, columns, line, final_url, status, headers, body = parcel
+    request = Request(row, url, caption, columns or {}, line)
+    return Response(request, final_url, status, headers, body, len(body))
+
+
+def _seal(done: Transformed) -> Answer:
+    items = [(item.data, item.extension, dict(item.fields)) for item in done.items]
+    error = done.error
+    return items, done.sha256, error.class_ if error else "", error.message if error else "", done.busy_s
+
+
+def opened(answer: Answer) -> Transformed:
+    """An answer as a record again, on the loop's side."""
+    items, sha256, class_, message, busy_s = answer
+    if class_:
+        return Transformed((), sha256, TransformFailed(class_, message), busy_s)
+    return Transformed([Item(*item) for item in items], sha256, None, busy_s)
+
+
+# ---- one item ------------------------------------------------------------------------------------------------
+
+
+def transformed(
+    transform: Transform,
+    response: Response,
+    contained: tuple[type[BaseException], ...] = (Exception, SystemExit),
+) -> Transformed:
+    """Run the transform on one response, whatever happens: what comes back is made of plain values only.
+
+    Args:
+        transform: what to run.
+        response: what to run it on.
+        contained: what counts as the item's failure. A worker contains everything; on the event loop a
+            KeyboardInterrupt is the user's and goes on.
+    """
+    since = time.perf_counter()
+    sha256 = hashlib.sha256(response.body).hexdigest()
+    try:
+        items = [_plain_item(item) for item in transform(response)]
+    except contained as error:
+        return Transformed((), sha256, _failure(error), time.perf_counter() - since)
+    return Transformed(items, sha256, None, time.perf_counter() - since)
+
+
+def _failure(error: BaseException) -> TransformFailed:
+    """The failure as a fresh error of ours: a foreign one may not survive pickling, nor its traceback."""
+    if isinstance(error, TransformFailed):
+        try:
+            return TransformFailed(outcome_class(error.class_).name, _text(error.message))
+        except (KeyError, TypeError, AttributeError):
+            return TransformFailed("transform.error", f"The transform failed with no known class: {_text(error)}")
+    if isinstance(error, MemoryError):
+        return TransformFailed("transform.error", "The transform ran out of memory.")
+    return TransformFailed("transform.error", f"{type(error).__name__}: {_text(error)}")
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)[:_MESSAGE_CHARS]
+    except Exception:
+        return "(no text)"
+
+
+def _plain_item(item: Item) -> Item:
+    """The item with nothing in it but bytes, text and JSON values, as its record promises.
+
+    Raises:
+        TypeError: it holds something else.
+    """
+    fields = {str(name): _plain(value, name) for name, value in item.fields.items()}
+    return Item(item.data if type(item.data) is bytes else bytes(item.data), str(item.extension), fields)
+
+
+def _plain(value: object, name: str) -> object:
+    """The value as JSON knows it; subclasses (numpy's floats, enums) become what they are subclasses of."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner, name) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner, name) for inner in value]
+    raise TypeError(f"field {name!r} holds a {type(value).__name__}, which is no JSON value")
+
+
+# ---- the process ---------------------------------------------------------------------------------------------
+
+_transform: Transform | None = None
+_item_timeout_s = 0.0
+
+
+def run_batch(parcels: Sequence[Parcel]) -> list[Answer]:
+    """What the executor calls: item by item, each under its own time limit, each with its own answer."""
+    assert _transform is not None
+    answers: list[Answer] = []
+    for parcel in parcels:
+        # SIGALRM's default is to end the process, in the kernel: it reaches native code that holds the GIL
+        # as well, where no thread of ours would get a turn. The parent sees the exit code and knows.
+        signal.setitimer(signal.ITIMER_REAL, _item_timeout_s)
+        answers.append(_seal(transformed(_transform, unpack(parcel), (BaseException,))))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return answers
+
+
+def start_worker(transform: bytes, item_timeout_s: float, ready: Connection) -> None:
+    """Initializer: make this process a worker, warm the transform up, and report."""
+    global _transform, _item_timeout_s  # noqa: PLW0603 - a process is one worker, and this is its state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    _die_with_the_parent()
+    os.dup2(2, 1)  # what a transform prints, native code included, must not mix with the parent's output
+    if sys.stdout is not None:
+        sys.stdout = sys.stderr
+    os.nice(_NICENESS)
+    tune_allocator()
+    try:
+        _transform = pickle.loads(transform)  # noqa: S301 - the parent's own bytes, over a private pipe
+        assert _transform is not None
+        _transform.warm_up()
+    except BaseException as error:
+        ready.send(f"{type(error).__name__}: {_text(error)}")
+        ready.close()
+        os._exit(1)  # the report is the message; a traceback on stderr would be a second one
+    _item_timeout_s = item_timeout_s
+    gc.freeze()  # what is loaded now stays; collections need not look at it again
+    ready.send(READY)
+    ready.close()
+
+
+def _die_with_the_parent() -> None:
+    """Have the kernel end this process when the parent ends, even by SIGKILL, even within native code.
+
+    Two parents count. The fork server is ours by descent: PR_SET_PDEATHSIG. The loop process is known by a
+    pipe only; when its end closes, the kernel sends SIGIO, whose default is to end us.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if not parent.is_alive():  # it went before the kernel was told
+        os._exit(1)

@@ -1,0 +1,144 @@
+"""Bodies that are no pictures, or not whole ones: each has its class, and none gives a picture."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from scraper.errors import TransformFailed
+from scraper.testing.transform import response
+from scraper.transforms.image import ImageTransform
+
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "BMP"]
+
+
+def encoded(format_: str, **options: object) -> bytes:
+    """A picture that does not compress to nothing."""
+    out = io.BytesIO()
+    noise = Image.frombytes("RGB", (64, 64), bytes((i * i * 31 + i // 7) % 256 for i in range(64 * 64 * 3)))
+    noise.save(out, format_, **options)
+    return out.getvalue()
+
+
+def failure(body: bytes, **settings: object) -> TransformFailed:
+    """How the transform fails on it."""
+    transform = ImageTransform(**settings)  # type: ignore[arg-type]  # checked by the class itself
+    transform.warm_up()
+    with pytest.raises(TransformFailed) as caught:
+        transform(response(body))
+    return caught.value
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """The start of a PNG of that size, and nothing of its pixels."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "class_", "text"),
+    [
+        (b"", "image.not_image", "empty"),
+        (b"<!doctype html><title>404</title>", "image.not_image", "an HTML page, not a picture"),
+        (b'{"error": 404}', "image.not_image", "a JSON document"),
+        (b"%PDF-1.7", "image.not_image", "a PDF document"),
+        (b"\x00" * 100, "image.not_image", "100 bytes of no known format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image.format", "an SVG image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "image.format", "a PostScript image"),
+        (b"8BPS\x00\x01", "image.format", "a Photoshop image"),
+        (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", "image.format", "a HEIC image"),
+    ],
+)
+def test_what_is_no_accepted_picture_is_named(body: bytes, class_: str, text: str) -> None:
+    """The message says what the body is instead."""
+    error = failure(body)
+    assert error.class_ == class_
+    assert text in error.message
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.97])
+def test_a_picture_that_is_cut_off_is_none(format_: str, share: float) -> None:
+    """Whatever is missing at the end, there is no output, and the class says truncated."""
+    whole = encoded(format_)
+    error = failure(whole[: int(len(whole) * share)])
+    assert error.class_ == "image.truncated"
+    assert "before the picture does" in error.message
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_cut_within_the_header_is_no_crash(format_: str) -> None:
+    """From 16 bytes on, each format fails as a picture fails."""
+    whole = encoded(format_)
+    for length in range(16, 64, 3):
+        assert failure(whole[:length]).class_ in ("image.truncated", "image.decode")
+
+
+def test_damaged_data_is_told_from_missing_data() -> None:
+    """A PNG of which one bit of any chunk is wrong, but which is all there, is damaged."""
+    whole = encoded("PNG")
+    for at in (17, whole.index(b"IDAT") + 40, len(whole) - 20):
+        error = failure(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert error.class_ == "image.decode"
+        assert "a PNG image that is damaged" in error.message
+
+
+def test_damaged_texts_cost_no_picture() -> None:
+    """A wrong checksum over what stands behind the pixels is left alone."""
+    whole = encoded("PNG")
+    text = b"\x00\x00\x00\x04tEXtk\x00vv" + bytes(4)
+    assert len(ImageTransform()(response(whole[:-12] + text + whole[-12:]))) == 1
+
+
+def test_messages_repeat() -> None:
+    """Two runs over the same bytes say the same, so that reports can be compared."""
+    broken = encoded("PNG")[:8] + b"\x00" * 60 + b"IEND" + bytes(4)
+    assert failure(broken).message == failure(broken).message
+
+
+@pytest.mark.parametrize("mode", ["no", "border"])
+def test_a_bomb_is_refused_by_its_header(mode: str) -> None:
+    """A header that claims a billion pixels ends the row before memory is asked for."""
+    error = failure(png_claiming(40_000, 40_000), resize_mode=mode)
+    assert error.class_ == "image.bomb"
+    assert "40000 x 40000" in error.message
+
+
+def test_the_pixel_limit_is_the_users() -> None:
+    """One pixel over it is refused, exactly at it is not."""
+    assert failure(encoded("PNG"), max_image_pixels=64 * 64 - 1).class_ == "image.bomb"
+    transform = ImageTransform(image_size=8, max_image_pixels=64 * 64)
+    assert len(transform(response(encoded("PNG")))) == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "encode_format"), [(2_000_000, "jpg"), (70_000, "jpg"), (20_000, "webp"), (2_000_000, "png")]
+)
+def test_a_long_thin_picture_does_not_grow_without_bounds(width: int, encode_format: str) -> None:
+    """Scaling the short side up may make more pixels, or a longer side, than can be had."""
+    out = io.BytesIO()
+    Image.new("RGB", (width, 1), "red").save(out, "PNG")
+    error = failure(out.getvalue(), resize_mode="keep_ratio", image_size=64, encode_format=encode_format)
+    assert error.class_ == "image.bomb"
+
+
+def test_a_long_thin_picture_can_be_cropped() -> None:
+    """The centre of one line is enlarged without enlarging the line."""
+    out = io.BytesIO()
+    Image.new("RGB", (1_000_000, 1), "red").save(out, "PNG")
+    (item,) = ImageTransform(resize_mode="center_crop")(response(out.getvalue()))
+    assert (item.fields["width"], item.fields["height"]) == (256, 256)
+
+
+def test_postscript_is_never_run() -> None:
+    """Not even where the body begins as a picture that is accepted."""
+    assert failure(b"\xc5\xd0\xd3\xc6" + bytes(100)).class_ == "image.format"
+    assert failure(b"BM" + bytes(20) + b"%!PS-Adobe").class_ in ("image.decode", "image.truncated")
