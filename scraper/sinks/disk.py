@@ -1,0 +1,355 @@
+"""The steps on disk, one method each: where they may fail, in which thread they run, and what the user is told.
+
+In: paths and bytes. Out: SinkFailed with one sentence for whatever the operating system says no to.
+Must never: block the event loop; follow a symbolic link to a file; go on after a step has failed.
+
+Every step announces itself through ``Disk.step`` before it is made. That does nothing here; the Disk of
+``scraper.testing.sink`` fails, or stops the world, at the n-th of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import functools
+import os
+import platform
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import aiofiles
+import aiofiles.os
+from aiofiles.threadpool.binary import AsyncFileIO
+
+from scraper.errors import SinkFailed
+
+T = TypeVar("T")
+
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+
+SYNC_WHOLE_FROM = 32
+"""Files from which on one ``syncfs`` is cheaper than an ``fsync`` each (20 against 100-300 µs a file)."""
+
+_SYNCFS_TELLS = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994})
+"""File systems whose ``syncfs`` waits for data and reports its loss: ext4, xfs, btrfs, f2fs, tmpfs.
+
+Left out on purpose: overlayfs (errors of the layer below are not passed on), FUSE (may not wait), network ones.
+"""
+
+_SAYINGS = {
+    errno.ENOSPC: "there is no space left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+    errno.EIO: "the device reports an input/output error",
+    errno.EFBIG: "the file would be larger than the file system allows",
+    errno.EMFILE: "this process has too many files open",
+    errno.ENFILE: "this machine has too many files open",
+    errno.ELOOP: "it is a symbolic link, and those are not written through",
+    errno.ENOTDIR: "a part of its path is not a folder",
+    errno.EISDIR: "a folder is in its place",
+    errno.ESTALE: "the network file system has gone away",
+}
+
+
+def sink_failed(error: OSError, path: Path) -> SinkFailed:
+    """The one sentence for an error of the operating system at ``path``, which the error may know better."""
+    named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(path)
+    why = _SAYINGS.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__).lower()
+    return SinkFailed(
+        f"Cannot write {named}: {why}. What was committed is kept; put this right and run the same command "
+        "again, it resumes."
+    )
+
+
+class Disk:
+    """The file system, as sinks use it. Methods without ``async`` block: they run inside ``run``.
+
+    Args:
+        threads: of our own, so that a slow disk does not hold up whoever shares asyncio's default executor. Four
+            hide the latency of a network file system; on a local disk they cost nothing and gain little.
+    """
+
+    def __init__(self, threads: int = 4) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="scraper-sink")
+        self._tails: set[Tail] = set()
+        self._failed: SinkFailed | None = None
+
+    def __repr__(self) -> str:
+        return f"<Disk {self.threads} threads{', failed' if self._failed else ''}>"
+
+    def step(self, name: str, path: Path, data: bytes | bytearray | memoryview = b"") -> None:
+        """Called before each step with its name, its path and, for a write, what is about to be written."""
+
+    # --- the bridge to the event loop ---
+
+    async def run(self, path: Path, work: Callable[..., T], *args: object) -> T:
+        """Run blocking ``work`` in one thread hop.
+
+        Args:
+            path: what to name in an error that names nothing itself.
+            work: what to run, with ``args``.
+            args: for ``work``.
+
+        Raises:
+            SinkFailed: the operating system refused, now or earlier: after a failure nothing is known about
+                what is on disk beyond the last commit, so nothing more may be added to it.
+        """
+        with self.guarded(path):
+            hop: Callable[..., Awaitable[T]] = aiofiles.os.wrap(work)
+            return await hop(*args, executor=self._pool)
+
+    @contextmanager
+    def guarded(self, path: Path) -> Iterator[None]:
+        """Turn the first OSError inside into a SinkFailed, and let nothing in after it."""
+        if self._failed is not None:
+            raise SinkFailed(str(self._failed)) from self._failed
+        try:
+            yield
+        except OSError as error:
+            self._failed = sink_failed(error, path)
+            raise self._failed from error
+
+    async def open_tail(self, path: Path) -> Tail:
+        """Open a file to append to, made if it is missing."""
+        with self.guarded(path):
+            self.step("open", path)
+            handle = await aiofiles.open(path, "ab", buffering=0, opener=_open_plain, executor=self._pool)
+            tail = Tail(self, path, handle, await handle.seek(0, os.SEEK_END))
+            self._tails.add(tail)
+            return tail
+
+    async def close_tail(self, tail: Tail) -> None:
+        """Let go of the file. What waits is dropped: it was never promised."""
+        self._tails.discard(tail)
+        with suppress(OSError):
+            await tail.handle.close()
+
+    async def close(self) -> None:
+        """Let go of all files and threads. Nothing is written."""
+        for tail in tuple(self._tails):
+            await self.close_tail(tail)
+        await asyncio.to_thread(self._pool.shutdown)
+
+    # --- the steps ---
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder and those above it; it may exist. A symbolic link to a folder counts as one."""
+        if path.is_dir():
+            return
+        if path.parent != path:
+            self.make_folder(path.parent)
+        self.step("mkdir", path)
+        with suppress(FileExistsError):
+            path.mkdir()
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+    def put(self, path: Path, data: bytes | memoryview, *, durable: bool = False) -> None:
+        """Write a whole file, under a name that nobody else reads yet."""
+        with _naming(path):
+            self.step("open", path)
+            fd = _open_plain(str(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY)
+            try:
+                self.step("write", path, data)
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(fd, left) :]
+                if durable:
+                    self.step("fsync", path)
+                    self.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def fsync(self, fd: int) -> None:
+        """Wait until what was written to an open file is durable."""
+        os.fsync(fd)
+
+    def sync(self, path: Path) -> None:
+        """Make a file, or a folder's list of names, durable."""
+        with _naming(path):
+            self.step("fsync", path)
+            if os.name == "nt" and path.is_dir():
+                return  # Windows has no handle to fsync for a folder; NTFS journals names itself
+            fd = os.open(path, (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | _CLOSE_ON_EXEC | _NO_FOLLOW)
+            try:
+                self.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def sync_all(self, paths: Sequence[Path], whole: WholeSync | None) -> None:
+        """Make many files and folders durable, by one ``syncfs`` if that is worth it and can be trusted."""
+        if whole is not None and len(paths) >= SYNC_WHOLE_FROM:
+            self.step("syncfs", whole.root)
+            with suppress(OSError):  # of whichever file on this disk: fsync below says if it is one of ours
+                whole()
+                return
+        for path in paths:
+            self.sync(path)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a complete file its final name; a file that has it already is replaced."""
+        with _naming(new):
+            self.step("rename", new)
+            old.replace(new)
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Cut a file back to ``size`` bytes.
+
+        Raises:
+            SinkFailed: it is missing or shorter, so it is not the file that was committed.
+        """
+        try:
+            present = path.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            present = -1
+        if present < size:
+            state = "is missing" if present < 0 else f"has {present} bytes of the {size} that were committed"
+            raise SinkFailed(
+                f"{path} {state}: something else changed it. Put it back, or start over with --overwrite."
+            )
+        if present > size:
+            with _naming(path):
+                self.step("truncate", path)
+                os.truncate(path, size)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file; it may be gone."""
+        self.step("unlink", path)
+        path.unlink(missing_ok=True)
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a folder and what is in it; symbolic links are removed, not followed."""
+        for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+            if entry.is_dir(follow_symlinks=False):
+                self.remove_tree(Path(entry.path))
+            else:
+                self.remove(Path(entry.path))
+        self.step("rmdir", path)
+        path.rmdir()
+
+    def claim(self, out: Path, *below: Path) -> None:
+        """Make the output folder and ours below it, and see that ``out`` can be written to."""
+        for folder in (out, *below):
+            self.make_folder(folder)
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
+
+
+class Tail:
+    """A file that only grows: one long-lived aiofiles handle, fed with few and large writes."""
+
+    def __init__(self, disk: Disk, path: Path, handle: AsyncFileIO, size: int) -> None:
+        self.path = path
+        self.size = size
+        """Bytes, those that still wait in memory included."""
+        self._disk = disk
+        self.handle = handle
+        self._waiting = bytearray()
+
+    def __repr__(self) -> str:
+        return f"<Tail {self.path.name} {self.size} bytes, {len(self._waiting)} waiting>"
+
+    @property
+    def waiting(self) -> int:
+        """Bytes in memory only."""
+        return len(self._waiting)
+
+    def add(self, pieces: Iterable[bytes | memoryview]) -> None:
+        """Copy bytes to the end. They are not on their way to disk yet."""
+        for piece in pieces:
+            self._waiting += piece
+            self.size += len(piece)
+
+    async def push(self) -> None:
+        """Hand what waits to the operating system."""
+        if not self._waiting:
+            return
+        with self._disk.guarded(self.path):
+            self._disk.step("write", self.path, self._waiting)
+            left = memoryview(self._waiting)
+            while left:  # the operating system may take less than it was given
+                left = left[await self.handle.write(left) :]
+        self._waiting = bytearray()
+
+    async def sync(self) -> None:
+        """Make everything that was added durable."""
+        await self.push()
+        with self._disk.guarded(self.path):
+            self._disk.step("fsync", self.path)
+        await self._disk.run(self.path, self._disk.fsync, self.handle.fileno())
+
+
+class WholeSync:
+    """``syncfs`` on the file system of a folder. Open it before the writes whose loss it is to report.
+
+    Since Linux 5.8 a descriptor learns of every write-back error on its file system since it was opened.
+    """
+
+    def __init__(self, root: Path, syncfs: Callable[[int], int]) -> None:
+        self.root = root
+        self._syncfs = syncfs
+        self._fd = os.open(root, os.O_RDONLY | _CLOSE_ON_EXEC)
+
+    def __call__(self) -> None:
+        """Wait until everything written to this file system so far is durable.
+
+        Raises:
+            OSError: something on it is not.
+        """
+        if self._syncfs(self._fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(self.root))
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        os.close(self._fd)
+
+
+def whole_sync(root: Path) -> WholeSync | None:
+    """A WholeSync for ``root``, or None where ``syncfs`` is missing or cannot be trusted with errors."""
+    calls = _linux_calls()
+    if calls is None:
+        return None
+    syncfs, statfs = calls
+    answer = (ctypes.c_long * 64)()  # struct statfs is smaller; its first word is the type
+    if statfs(os.fsencode(root), answer) != 0 or (answer[0] & 0xFFFFFFFF) not in _SYNCFS_TELLS:
+        return None
+    return WholeSync(root, syncfs)
+
+
+@functools.cache
+def _linux_calls() -> tuple[Callable[[int], int], Callable[[bytes, object], int]] | None:
+    if platform.system() != "Linux" or ctypes.sizeof(ctypes.c_long) != 8:
+        return None
+    try:
+        release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+        library = ctypes.CDLL(None, use_errno=True)
+        if release >= (5, 8):
+            return library.syncfs, library.statfs
+    except (ValueError, OSError, AttributeError):  # an unusual release name, or a C library without these
+        pass
+    return None
+
+
+def _open_plain(path: str, flags: int) -> int:
+    return os.open(path, flags | _NO_FOLLOW | _CLOSE_ON_EXEC, 0o666)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of calls that only know a descriptor get the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise

@@ -1,0 +1,70 @@
+"""The way back: the bytes of an item, from where its Outcome says they are. For reports and checks.
+
+In: an output folder and places. Out: bytes. Reads headers of an archive, and of the data only what is asked for.
+Must never: read outside the output folder, whatever a place says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from scraper.sinks import tar
+
+Place = tuple[str, str | None]
+"""``path`` and ``shard`` of an Outcome."""
+
+
+def read_item(out: Path, path: str, shard: str | None) -> bytes:
+    """The bytes of one item.
+
+    Raises:
+        FileNotFoundError: there is no such item.
+    """
+    found = read_items(out, [(path, shard)])[0]
+    if found is None:
+        raise FileNotFoundError(f"there is no {path} in {out / shard if shard else out}")
+    return found
+
+
+def read_items(out: Path, places: Sequence[Place]) -> list[bytes | None]:
+    """The bytes of items, in the order of ``places``; None for what is not there. Opens each archive once."""
+    found: dict[Place, bytes] = {}
+    members: dict[str, set[str]] = {}
+    for path, shard in places:
+        if shard is not None:
+            members.setdefault(shard, set()).add(path)
+        elif (data := _read(_inside(out, path))) is not None:
+            found[path, None] = data
+    for shard, wanted in members.items():
+        found.update({(path, shard): data for path, data in _read_members(_inside(out, shard), wanted)})
+    return [found.get(place) for place in places]
+
+
+def _read_members(archive: Path | None, wanted: set[str]) -> Iterable[tuple[str, bytes]]:
+    if archive is None:
+        return
+    if not archive.is_file():
+        archive = archive.with_name(f"{archive.name}.part")
+        if not archive.is_file():
+            return
+    missing = set(wanted)
+    with archive.open("rb", buffering=0) as file:
+        for name, offset, size in tar.members(file):
+            if name in missing:
+                missing.remove(name)
+                file.seek(offset)
+                data = file.read(size)
+                if len(data) == size:
+                    yield name, data
+            if not missing:
+                return
+
+
+def _read(path: Path | None) -> bytes | None:
+    return path.read_bytes() if path is not None and path.is_file() else None
+
+
+def _inside(out: Path, name: str) -> Path | None:
+    path = (out / name).resolve()
+    return path if path.is_relative_to(out.resolve()) else None
