@@ -1,4 +1,5 @@
-"""A file for each item: ``NNNNN/KEY.ext`` in the output folder.
+"""A file for each item: ``NNNNN/KEY.ext`` in the output folder. Beside it ``KEY.txt``, the caption, and
+``KEY.json``, what is known of the row, where there is a caption, a further column or a field.
 
 In: Results. Out: files, and Outcomes that know their paths.
 Must never: let anything stand under a final name that is incomplete or that the ledger does not know of; write
@@ -42,18 +43,11 @@ SPLIT_FROM = 16
 
 @dataclass(frozen=True, slots=True)
 class FilesOutput:
-    """Makes the sink; see ``Pipeline.open_sink``.
-
-    Attributes:
-        sidecars: put the caption beside each file as KEY.txt, and what is known of it as KEY.json, where there
-            is a caption, or are fields or further columns.
-    """
-
-    sidecars: bool = False
+    """Makes the sink; see ``Pipeline.open_sink``."""
 
     def __call__(self, out: Path, state: SinkState) -> FilesSink:
         """A sink that goes on from ``state``."""
-        return FilesSink(out, state, sidecars=self.sidecars)
+        return FilesSink(out, state)
 
 
 class FilesSink:
@@ -62,14 +56,12 @@ class FilesSink:
     Args:
         out: the output folder.
         state: what the last committed flush returned; empty for a new folder.
-        sidecars: see FilesOutput.
         disk: the file system.
     """
 
-    def __init__(self, out: Path, state: SinkState, *, sidecars: bool = False, disk: Disk | None = None) -> None:
+    def __init__(self, out: Path, state: SinkState, *, disk: Disk | None = None) -> None:
         self._out = out
         self._staged = out / ".scraper" / "staged"
-        self._sidecars = sidecars
         self._disk = disk or Disk()
         self._flushed = cast("int", state.get("generation", 0))
         self._whole: WholeSync | None = None
@@ -178,16 +170,15 @@ class FilesSink:
         return result.outcome.placed(files[0][0])
 
     def _files_of(self, result: Result, item: Item, index: int) -> list[tuple[str, bytes]]:
-        row = result.outcome.row
-        files = [(names.item_name(row, item.extension, index, sidecars=self._sidecars), item.data)]
-        if self._sidecars:
-            request = result.request
-            if request.caption is not None:
-                name = f"{names.stem(row, index)}.{names.CAPTION_EXTENSION}"
-                files.append((name, rows.text_bytes(request.caption)))
-            if request.caption is not None or request.columns or item.fields:
-                name = f"{names.stem(row, index)}.{names.METADATA_EXTENSION}"
-                files.append((name, rows.pretty(rows.metadata(request, result.outcome, item, index))))
+        row, request = result.outcome.row, result.request
+        has_more = request.caption is not None or bool(request.columns) or bool(item.fields)
+        files = [(names.item_name(row, item.extension, index, sidecars=has_more), item.data)]
+        if request.caption is not None:
+            name = f"{names.stem(row, index)}.{names.CAPTION_EXTENSION}"
+            files.append((name, rows.text_bytes(request.caption)))
+        if has_more:
+            name = f"{names.stem(row, index)}.{names.METADATA_EXTENSION}"
+            files.append((name, rows.pretty(rows.metadata(request, result.outcome, item, index))))
         return files
 
     def _check(self, folder: str, path: str) -> None:

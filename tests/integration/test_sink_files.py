@@ -23,10 +23,8 @@ def _result(row: int, *items: Item, caption: str | None = None, **columns: objec
     return Result(request, Outcome(row, request.url, "ok"), items)
 
 
-async def _put(
-    out: Path, *results: Result, state: SinkState | None = None, sidecars: bool = False
-) -> list[Outcome]:
-    async with FilesOutput(sidecars=sidecars)(out, state or {}) as sink:
+async def _put(out: Path, *results: Result, state: SinkState | None = None) -> list[Outcome]:
+    async with FilesOutput()(out, state or {}) as sink:
         outcomes = await sink.write(results)
         await sink.flush()
         await sink.publish()
@@ -34,21 +32,11 @@ async def _put(
 
 
 class TestFilesContract(SinkContract):
-    def make(self, out: Path, state: SinkState, disk: Disk) -> Sink:
-        """See SinkContract."""
-        return FilesSink(out, state, disk=disk)
-
-    def read_back(self, out: Path) -> list[tuple[int, bytes]]:
-        """See SinkContract."""
-        return [(int(path.stem), path.read_bytes()) for path in sorted(out.glob("[0-9]*/*"))]
-
-
-class TestFilesWithSidecarsContract(TestFilesContract):
     rows = 4
 
     def make(self, out: Path, state: SinkState, disk: Disk) -> Sink:
         """See SinkContract."""
-        return FilesSink(out, state, sidecars=True, disk=disk)
+        return FilesSink(out, state, disk=disk)
 
     def read_back(self, out: Path) -> list[tuple[int, bytes]]:
         """See SinkContract."""
@@ -127,7 +115,6 @@ async def test_sidecars_hold_the_caption_and_what_is_known(tmp_path: Path) -> No
         _result(0, Item(b"x", "jpg", {"width": 3}), caption="Grüße 图", license="cc0"),
         _result(1, Item(b"y", "jpg")),
         _result(2, Item(b"{}", "json"), caption="data"),
-        sidecars=True,
     )
     assert sorted(path.name for path in (tmp_path / "00000").iterdir()) == [
         "000000000.jpg",
@@ -219,4 +206,4 @@ async def test_publishing_onto_a_folder_names_it(tmp_path: Path) -> None:
 def test_the_factory_is_found_by_name_and_can_be_pickled() -> None:
     """The table gives the class; what it makes travels to other processes as settings alone."""
     assert sink_named("files") is FilesOutput
-    assert pickle.loads(pickle.dumps(FilesOutput(sidecars=True))) == FilesOutput(sidecars=True)
+    assert pickle.loads(pickle.dumps(FilesOutput())) == FilesOutput()
