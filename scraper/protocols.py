@@ -1,4 +1,4 @@
-"""The four seams. A new source, transform, sink or engine is one file that fits one of these.
+"""The seams. A new source, transform or sink is one file that fits one of these; engines: ``scraper.engines.job``.
 
 Each has a contract suite in ``scraper.testing`` that any implementation, ours or a stranger's, must pass.
 Stages know these and the records, never each other.
@@ -105,12 +105,3 @@ class Sink(Protocol):
 
     async def finish(self) -> SinkState:
         """Every row has ended: complete what is open. Followed by a last commit and publish."""
-
-
-class Engine(Protocol):
-    """Runs a job: how the work is scheduled, and nothing else.
-
-    ``scraper.engines`` names them. What an engine is given and must keep is in ``scraper.engines.job``.
-    """
-
-    name: str

@@ -1,0 +1,39 @@
+"""`make demo`: 500 photographs from the built-in web server become a WebDataset in demo-out/.
+
+Run it with `python examples/demo.py [OUT]`. It starts the server on a free port, writes a list of its photographs,
+and then runs the command that it prints: what you would type yourself.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from scraper.origin.lists import write_list
+from scraper.origin.process import OriginProcess
+
+PHOTOGRAPHS = 500
+
+
+def main(out: str = "demo-out") -> int:
+    """Serve, download, say where to look."""
+    print("Starting a local web server with photographs; painting them takes some seconds the first time.")
+    with OriginProcess() as origin, tempfile.TemporaryDirectory() as folder:
+        origin.warm("photo")
+        urls = Path(folder, "photographs.txt")
+        write_list(urls, origin.base, rows=PHOTOGRAPHS)
+        # --overwrite: the port is another one each time, so the list is too.
+        options = ["-o", out, "--output-format", "webdataset", "--overwrite"]
+        print(f"\n$ scraper images {urls} {' '.join(options)}", flush=True)
+        command = [sys.executable, "-m", "scraper", "images", str(urls), *options]
+        status = subprocess.run(command, check=False).returncode  # noqa: S603 - our own command
+    if status == 0:
+        print(f"\nThe dataset is {out}/00000.tar; what happened, with a contact sheet: {out}/report.html")
+        print(f"Row by row: .venv/bin/scraper results {out} | head -3")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,47 @@
+"""Download the bytes as they come, and write them as files or WebDataset shards.
+
+In: where the bytes go. Out: a Pipeline. The type is told from the content, never from the URL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from scraper import Pipeline, RawTransform, UsageError, filled, sink_named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Where the bytes go.
+
+    Attributes:
+        output_format: files for one file a row, webdataset for tar shards.
+        number_sample_per_shard: Rows to a shard, in webdataset.
+    """
+
+    output_format: Literal["files", "webdataset"] = "files"
+    number_sample_per_shard: int = 10_000
+
+
+def build(options: Options | None = None, /, **settings: Any) -> Pipeline:
+    """The pipeline; ``settings`` are the fields of Options by name, over ``options`` where both are given.
+
+    Raises:
+        UsageError: a setting does not exist, or is out of range.
+    """
+    said = filled(Options, options, settings)
+    if said.number_sample_per_shard < 1:
+        raise UsageError("--number-sample-per-shard must be at least 1.")
+    if said.output_format == "webdataset":
+        output = sink_named("webdataset")(rows_per_shard=said.number_sample_per_shard)
+    else:
+        output = sink_named("files")()
+    return Pipeline(
+        name="files",
+        transform=RawTransform(),
+        open_sink=output,
+        settings=asdict(said),
+        # The bytes are kept as they came, so they are asked for as they lie: an archive stays the archive.
+        accept_encoding="identity",
+    )

@@ -1,0 +1,272 @@
+"""``scraper images LIST -o OUT`` and its like, and going on with one: options → RunConfig → run → exit code.
+
+In: a pipeline and the arguments after its name. Out: the report on stdout, progress and messages on stderr.
+Must never: fetch or write anything for --dry-run; leave a user guessing how to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scraper.cli import voice
+from scraper.cli.parse import parse
+from scraper.cli.signals import Caught, ending_on_signal
+from scraper.cli.table import Command
+from scraper.config import Pipeline, RunConfig
+from scraper.errors import UsageError
+from scraper.options.found import FoundPipeline, installed, load
+from scraper.options.layers import Layers, merge
+from scraper.options.schema import options_of, taken
+from scraper.options.shared import InputOptions, PlaceOptions, RunOptions, is_secret, resolve
+
+if TYPE_CHECKING:  # loaded late: the refusal of a misspelt option needs none of it
+    from scraper.report import Report
+
+_SHARED = (PlaceOptions, InputOptions, RunOptions)
+_OF_THE_MOMENT = {"out", "url_list", "progress", "log_format", "dry_run", "overwrite", "config", "set"}
+"""Options that say nothing about what the output holds: ``resume`` does not need them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A command line, understood and checked.
+
+    Attributes:
+        pipeline: what is done with each URL.
+        config: the run's settings.
+        inputs: the lists.
+        out: the output folder; empty if none was named.
+        run: how it is done.
+        stored: what ``resume`` needs, as JSON values.
+        settings: every option and its value, for ``--dry-run``.
+    """
+
+    pipeline: Pipeline
+    config: RunConfig
+    inputs: Sequence[str]
+    out: str
+    run: RunOptions
+    stored: Mapping[str, object]
+    settings: Mapping[str, object]
+
+
+def run(
+    found: FoundPipeline,
+    arguments: Sequence[str],
+    others: Sequence[str],
+    stored: Mapping[str, object] | None = None,
+) -> int:
+    """Run a pipeline.
+
+    Args:
+        found: the pipeline.
+        arguments: what was typed after its name.
+        others: names of the pipelines whose tables may stand in the same TOML file.
+        stored: options of an earlier run, below all that was typed.
+    """
+    job = understand(found, arguments, others, stored)
+    if job is None:
+        return 0
+    voice.speak(job.run.log_format)
+    if job.run.dry_run:
+        from scraper.cli.dry import dry_run
+
+        return dry_run(job.inputs, job.config.source, job.settings)
+    if not job.out:
+        raise UsageError(f"Say where the results go: scraper {found.name} LIST -o OUT.")
+    from scraper.api import loop_factory
+
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_run(job))
+    except Exception as error:
+        return voice.explain(error, Path(job.out, ".scraper", "log.jsonl"))
+
+
+def understand(
+    found: FoundPipeline,
+    arguments: Sequence[str],
+    others: Sequence[str],
+    stored: Mapping[str, object] | None = None,
+) -> Job | None:
+    """What was typed → a job; None if it was a cry for help, which has been answered.
+
+    Raises:
+        UsageError: something typed, set, stored or in a file is not what it should be.
+    """
+    command = Command(
+        found.name,
+        found.summary,
+        "LIST...",
+        (
+            (found.name.capitalize(), found.options),
+            ("List and output", PlaceOptions),
+            ("List and output", InputOptions),
+            ("Run", RunOptions),
+        ),
+        (f"scraper {found.name} urls.txt -o out", f"scraper {found.name} list.csv -o out --url-col link"),
+    )
+    kinds = (found.options, *_SHARED)
+    _refuse_hidden(found)
+    parsed = parse(command, arguments)
+    if parsed is None:
+        return None
+    values = merge(_layers(parsed.typed, stored), kinds, found.name, others)
+    place, inputs, said = taken(PlaceOptions, values), taken(InputOptions, values), taken(RunOptions, values)
+    options: object = taken(found.options, values)
+    pipeline = found.build(options)
+    lists = [*parsed.operands, *place.url_list]
+    if not lists:
+        raise UsageError(f"Name a list: scraper {found.name} LIST -o OUT; - reads standard input.")
+    every = {
+        each.field: getattr(one, each.field) for one in (options, inputs, said) for each in options_of(type(one))
+    }
+    return Job(
+        pipeline,
+        resolve(said, inputs, pipeline),
+        lists,
+        place.out or "",
+        said,
+        _to_store(every, lists),
+        {name: _shown(name, value) for name, value in every.items() if name not in _OF_THE_MOMENT},
+    )
+
+
+def _layers(typed: Mapping[str, object], stored: Mapping[str, object] | None) -> Layers:
+    sets, config = typed.get("set"), typed.get("config")
+    return Layers(
+        typed,
+        [str(each) for each in sets] if isinstance(sets, list) else [],
+        None if config is None else str(config),
+        stored,
+    )
+
+
+def _refuse_hidden(found: FoundPipeline) -> None:
+    """A pipeline's own option may not take the name of one that every pipeline has."""
+    shared = {each.name for kind in _SHARED for each in options_of(kind)}
+    for each in options_of(found.options):
+        if each.name in shared:
+            raise UsageError(
+                f"The pipeline {found.name!r} has an option --{each.name}, which is taken; rename it."
+            )
+
+
+def _shown(name: str, value: object) -> object:
+    """A setting as it may stand on a screen or in a log: without credentials."""
+    if name != "header" or not isinstance(value, tuple):
+        return value
+    return tuple(f"{each.partition(':')[0]}: ***" if is_secret(each) else each for each in value)
+
+
+def _to_store(every: Mapping[str, object], lists: Sequence[str]) -> dict[str, object]:
+    """What ``resume`` needs. Credentials stay out of the output folder: of them only the header's name is kept."""
+    kept = {name: value for name, value in every.items() if name not in _OF_THE_MOMENT}
+    said = kept.pop("header", ())
+    headers = [str(each) for each in said] if isinstance(said, tuple) else []
+    kept["header"] = [each for each in headers if not is_secret(each)]
+    secret = [each.partition(":")[0].strip() for each in headers if is_secret(each)]
+    return {"inputs": [_absolute(each) for each in lists], "secret_headers": secret, "options": kept}
+
+
+def _absolute(given: str) -> str:
+    return given if given == "-" or "://" in given else os.path.abspath(given)  # noqa: PTH100 - keeps globs and links
+
+
+async def _run(job: Job) -> int:
+    from scraper.api import Watch, arun
+
+    stop = asyncio.Event()
+    watch = Watch(stop=stop, progress=job.run.progress, log_format=job.run.log_format, options=job.stored)
+
+    def ask() -> None:
+        grace = job.config.grace_s
+        voice.say(f"Stopping: what is in flight has {grace:g} s to finish; the same signal again ends at once.")
+        stop.set()
+
+    with ending_on_signal(ask) as caught:
+        report = await arun(
+            job.pipeline,
+            inputs=job.inputs,
+            out=job.out,
+            overwrite=job.run.overwrite,
+            config=job.config,
+            watch=watch,
+        )
+    return _ending(report, caught, job.config.max_failed)
+
+
+def _ending(report: Report, caught: Caught, max_failed: int) -> int:
+    """Print what happened; the exit code."""
+    from scraper.report import render_terminal
+
+    print(render_terminal(report, _width()), flush=True)
+    if caught.number and not report.is_complete:
+        voice.say(f"Interrupted; what is done is kept. Go on with: scraper resume {shlex.quote(str(report.out))}")
+        return caught.exit_code
+    return report.exit_code(max_failed)
+
+
+def _width() -> int:
+    """Columns to use: all of a terminal's; off a terminal as many as a line may need."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 500
+
+
+def resume(out: str, arguments: Sequence[str]) -> int:
+    """Go on with the run that wrote ``out``; ``arguments`` go before the options it had.
+
+    Raises:
+        UsageError: there is no such run, or it cannot be repeated from here.
+    """
+    from scraper.ledger import LedgerReader
+    from scraper.outdir import OutputFolder
+
+    with LedgerReader(OutputFolder.existing(out).ledger_path) as ledger:
+        meta = ledger.meta()
+    if meta is None:
+        raise UsageError(f"No run has begun in {out}; run the full command again.")
+    stored = meta.options
+    lists, options = stored.get("inputs"), stored.get("options")
+    if not isinstance(lists, list) or not isinstance(options, dict):
+        raise UsageError(f"The run in {out} was started by a program; start that program again to resume.")
+    if "-" in lists:
+        raise UsageError(
+            f"The list of {out} came from a pipe: type the full command again, with the same list piped in."
+        )
+    _refuse_without_secrets(stored.get("secret_headers"), arguments)
+    return run(load(meta.pipeline), [*lists, "-o", out, *arguments], list(installed()), options)
+
+
+def _refuse_without_secrets(names: object, arguments: Sequence[str]) -> None:
+    typed = " ".join(arguments).lower()
+    for name in names if isinstance(names, list) else []:
+        if str(name).lower() not in typed:
+            raise UsageError(
+                f"The run sent a header {name}, which is not kept on disk; add --header '{name}: …' to resume."
+            )
+
+
+def report(out: str) -> int:
+    """Print the report of what ``out`` holds, and write its page anew.
+
+    Raises:
+        UsageError: no run has written there.
+    """
+    from scraper.api import write_page
+    from scraper.outdir import OutputFolder
+    from scraper.report import Report, render_terminal
+
+    report = Report.of(out)
+    missing = write_page(report, OutputFolder(out))
+    if missing is not None:
+        voice.say(f"report.html was not written: {missing}", "warning")
+    print(render_terminal(report, _width()))
+    return 0

@@ -1,0 +1,59 @@
+"""Signals while something runs: the first asks it to end, the second ends the process.
+
+In: SIGINT and SIGTERM. Out: a set event, and which signal it was. Must never: outlive the block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Caught:
+    """The signal that asked for the end, if any did."""
+
+    number: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """As shells give it: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.number
+
+
+@contextlib.contextmanager
+def ending_on_signal(ask: Callable[[], None]) -> Iterator[Caught]:
+    """Call ``ask`` in the event loop on the first SIGINT or SIGTERM; end the process at once on the second.
+
+    Ending at once loses nothing: it is what a power cut would do, and the next run resumes from it.
+    """
+    loop = asyncio.get_running_loop()
+    caught = Caught()
+
+    def on_signal(number: int) -> None:
+        if caught.number:
+            _end_at_once(number)
+        caught.number = number
+        ask()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield caught
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _end_at_once(number: int) -> None:
+    if sys.stderr is not None and sys.stderr.isatty():
+        # The progress bar hides the cursor, and will not come to show it again.
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
+    os._exit(128 + number)

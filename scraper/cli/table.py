@@ -1,0 +1,89 @@
+"""The built-in sub-commands: what each takes. Pipelines are not here: they come by entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scraper.options.schema import option
+from scraper.origin.settings import DEFAULT_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A sub-command, for the parser and the help.
+
+    Attributes:
+        name: what one types.
+        summary: one line.
+        operands: what stands for the arguments without a name; empty if there are none.
+        kinds: the options dataclasses, each with the heading of those of its options that have none.
+        examples: command lines that work.
+    """
+
+    name: str
+    summary: str
+    operands: str = ""
+    kinds: Sequence[tuple[str, type]] = ()
+    examples: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsOptions:
+    """Which rows, and how.
+
+    Attributes:
+        state: Only rows that ended so.
+        class_: Only rows of this class or family: http.404, http, timeout.
+        format: JSON lines or CSV.
+    """
+
+    state: Literal["ok", "failed", "skipped"] | None = option(None)
+    class_: str | None = option(None)
+    format: Literal["jsonl", "csv"] = option("jsonl")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginOptions:
+    """The local web server.
+
+    Attributes:
+        port: Port on the loopback address; 0 for any that is free.
+        latency: What every answer waits.
+        jitter: By how much that strays, up or down, the same for the same URL.
+    """
+
+    port: int = option(DEFAULT_PORT)
+    latency: float = option(0.0, unit="time")
+    jitter: float = option(0.0, unit="time")
+
+
+BUILT_IN: dict[str, Command] = {
+    each.name: each
+    for each in (
+        Command(
+            "resume",
+            "Go on with an interrupted run, with the options it had.",
+            "OUT",
+            examples=("scraper resume photos", "scraper resume photos --concurrency 16"),
+        ),
+        Command(
+            "report", "Show what happened, and write OUT/report.html.", "OUT", examples=("scraper report photos",)
+        ),
+        Command(
+            "results",
+            "Print how each row ended.",
+            "OUT",
+            (("Options", ResultsOptions),),
+            ("scraper results photos --state failed", "scraper results photos --class http --format csv"),
+        ),
+        Command(
+            "origin",
+            "Serve photographs and pages from this machine, for trying things out.",
+            "",
+            (("Options", OriginOptions),),
+            ("scraper origin --latency 50ms",),
+        ),
+    )
+}

@@ -1,0 +1,67 @@
+"""What is said on stderr. In: sentences and errors. Out: lines, as text or as JSON. Must never: raise."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from scraper.errors import InternalFault, ScraperError, UsageError
+from scraper.log import LogFormat, escaped, logging_to
+from scraper.policies.secrets import mask_userinfo
+
+_format: LogFormat = "text"
+
+
+def speak(log_format: LogFormat) -> None:
+    """From now on, write in this form: ``--log-format``."""
+    global _format  # noqa: PLW0603 - stderr is one for the process, and so is the form of what stands on it
+    _format = log_format
+
+
+def say(sentence: str, level: str = "info") -> None:
+    """One line on stderr."""
+    line = escaped(mask_userinfo(sentence))
+    if _format == "json":
+        line = json.dumps({"level": level, "event": line})
+    elif level == "error":
+        line = f"scraper: {line}"
+    with contextlib.suppress(OSError, ValueError):  # stderr may be closed
+        print(line, file=sys.stderr, flush=True)
+
+
+def explain(error: BaseException, log: Path | None = None) -> int:
+    """Say what went wrong, in one sentence, and give the exit code.
+
+    Args:
+        error: a mistake of the user's, a stop, or a fault of ours.
+        log: where the traceback of a fault of ours goes, if that file's folder is there.
+    """
+    causes = list(_leaves(error))
+    known = next((each for each in causes if isinstance(each, ScraperError)), None)
+    if isinstance(known, UsageError) or (known is not None and not isinstance(known, InternalFault)):
+        say(str(known), "error")
+        return known.exit_code
+    first = known or causes[0]
+    if os.environ.get("SCRAPER_DEBUG"):
+        traceback.print_exception(error)
+    where = "set SCRAPER_DEBUG=1 to see where"
+    if log is not None and log.parent.is_dir():
+        with contextlib.suppress(ScraperError), logging_to(log) as logger:
+            logger.critical("internal fault", exc_info=error)
+            where = f"the details are in {log}"
+    say(f"An internal fault stopped the run ({type(first).__name__}: {first}); {where}.", "error")
+    return InternalFault.exit_code
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors inside a task group's group, or the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,209 @@
+"""The options that every pipeline has, and what they resolve to.
+
+In: what the user said, converted. Out: the frozen RunConfig an engine is given.
+Must never: repeat a default; each stands once, in ``scraper.config``, with its reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scraper._version import __version__
+from scraper.config import (
+    FetchConfig,
+    PermitConfig,
+    Pipeline,
+    PoolConfig,
+    RetryConfig,
+    RunConfig,
+    SourceConfig,
+)
+from scraper.errors import UsageError
+from scraper.options.schema import convert, find, names_of, option, options_of, taken
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
+_NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 5.5; a tab may stand there
+_OURS_TO_SEND = {"content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
+_SECRET = re.compile(r"auth|cookie|token|secret|key|session|password", re.IGNORECASE)
+
+
+def _default(config: type, field: str) -> Any:
+    """The default that ``scraper.config`` gives a field."""
+    found = next(each for each in dataclasses.fields(config) if each.name == field)
+    return found.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceOptions:
+    """Where the list comes from and where the results go.
+
+    Attributes:
+        out: Folder for the results, made if it is not there. The same command again resumes.
+        url_list: A list to read, for commands written for img2dataset. Repeatable; the same as naming it plainly.
+    """
+
+    out: str | None = option(None, alias=["output_folder"], short="-o")
+    url_list: tuple[str, ...] = option((), typed_only=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a run is done. The same for every pipeline.
+
+    Attributes:
+        concurrency: Fetches under way at once in the whole run.
+        per_host: Fetches under way at once at one host.
+        workers: Processes that transform.
+        timeout: Deadline of one attempt, from DNS to the last byte, redirects included.
+        connect_timeout: Deadline for a usable connection: DNS, TCP and TLS together.
+        stall_timeout: Longest time without progress in a body.
+        retries: Further attempts after the first, for failures that may pass.
+        retry_wait: Upper bound of the first wait between attempts; it doubles with each, with jitter.
+        max_bytes: Largest body, on the wire and decoded.
+        max_failed: Rows that may fail before the exit status is 1.
+        user_agent: Who to say we are.
+        header: A further request header, 'Name: value'. Repeatable. Sent to every host of the list.
+        progress: What to show while it runs. auto is a bar on a terminal and a plain line every 10 s elsewhere.
+        log_format: How messages on stderr are written.
+        dry_run: Read the list, say what would be done, fetch nothing, write nothing.
+        overwrite: Start over: what an earlier run left in OUT is deleted first.
+        config: A TOML file of options. The command line and --set go before it.
+        set: An option as key=value, for scripts. Repeatable. Goes before --config.
+    """
+
+    concurrency: int = option(
+        _default(PermitConfig, "concurrency"), alias=["thread_count"], group="Speed and politeness"
+    )
+    per_host: int = option(_default(PermitConfig, "per_host"), group="Speed and politeness")
+    workers: int | None = option(
+        None, alias=["processes_count"], group="Speed and politeness", shown="one per core"
+    )
+    timeout: float = option(_default(FetchConfig, "timeout_s"), unit="time", group="Patience")
+    connect_timeout: float = option(_default(FetchConfig, "connect_timeout_s"), unit="time", group="Patience")
+    stall_timeout: float = option(_default(FetchConfig, "stall_timeout_s"), unit="time", group="Patience")
+    retries: int = option(_default(RetryConfig, "retries"), group="Patience")
+    retry_wait: float = option(_default(RetryConfig, "wait_s"), unit="time", group="Patience")
+    max_bytes: int = option(_default(FetchConfig, "max_bytes"), unit="size", group="Limits")
+    max_failed: int = option(_default(RunConfig, "max_failed"), group="Limits")
+    user_agent: str = option(
+        f"scraper-pipelines/{__version__}", group="Requests", shown="scraper-pipelines/VERSION"
+    )
+    header: tuple[str, ...] = option((), group="Requests")
+    progress: Literal["auto", "bar", "plain", "json", "none"] = option("auto", group="This run")
+    log_format: Literal["text", "json"] = option("text", group="This run")
+    dry_run: bool = option(False, group="This run", typed_only=True)
+    overwrite: bool = option(False, group="This run", typed_only=True)
+    config: str | None = option(None, group="This run", typed_only=True)
+    set: tuple[str, ...] = option((), group="This run", typed_only=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputOptions:
+    """How the list is read.
+
+    Attributes:
+        input_format: txt, csv, tsv, jsonl or parquet, where the list's extension does not say.
+        url_col: Column of the URL, in formats that have columns.
+        caption_col: Column of the caption.
+        save_additional_columns: Further columns that travel to the output: a,b, repeated, or * for all.
+    """
+
+    input_format: str = option(_default(SourceConfig, "input_format"), shown="by extension")
+    url_col: str = option(_default(SourceConfig, "url_col"))
+    caption_col: str | None = option(_default(SourceConfig, "caption_col"))
+    save_additional_columns: tuple[str, ...] = option(
+        _default(SourceConfig, "save_additional_columns"), split=True
+    )
+
+
+def resolve(run: RunOptions, inputs: InputOptions, pipeline: Pipeline) -> RunConfig:
+    """What was said → what a run needs to know.
+
+    Raises:
+        UsageError: a value is out of range, or two contradict each other.
+    """
+    headers = parse_headers(run.header)
+    accept = headers.pop("accept", pipeline.accept)
+    accept_encoding = headers.pop("accept-encoding", pipeline.accept_encoding)
+    return RunConfig(
+        fetch=FetchConfig(
+            user_agent=_user_agent(run.user_agent),
+            headers=headers,
+            accept=accept,
+            accept_encoding=accept_encoding,
+            timeout_s=run.timeout,
+            connect_timeout_s=run.connect_timeout,
+            stall_timeout_s=run.stall_timeout,
+            max_bytes=run.max_bytes,
+        ),
+        source=SourceConfig(
+            input_format=inputs.input_format,
+            url_col=inputs.url_col,
+            caption_col=inputs.caption_col,
+            save_additional_columns=inputs.save_additional_columns,
+        ),
+        permits=PermitConfig(concurrency=run.concurrency, per_host=run.per_host),
+        retry=RetryConfig(retries=run.retries, wait_s=run.retry_wait),
+        pool=PoolConfig() if run.workers is None else PoolConfig(workers=run.workers),
+        max_failed=_at_least_0(run.max_failed, "--max-failed"),
+    )
+
+
+def _at_least_0(number: int, name: str) -> int:
+    if number < 0:
+        raise UsageError(f"{name} must be 0 or more.")
+    return number
+
+
+def _user_agent(text: str) -> str:
+    if not text.strip() or _NOT_IN_A_VALUE.search(text):
+        raise UsageError("--user-agent must be one line of text, and not empty.")
+    return text.strip()
+
+
+def parse_headers(said: tuple[str, ...]) -> dict[str, str]:
+    """``('Name: value', …)`` → name in lower case → value.
+
+    Raises:
+        UsageError: one is no header, is given twice, or is not the user's to send.
+    """
+    headers: dict[str, str] = {}
+    for text in said:
+        name, colon, value = text.partition(":")
+        key = name.strip(" \t").lower()
+        if not colon or not _TOKEN.fullmatch(key):
+            raise UsageError(f"--header wants 'Name: value', not {text!r}.")
+        if _NOT_IN_A_VALUE.search(value):
+            raise UsageError(f"--header {name.strip()} holds a line break or a control character.")
+        if key == "user-agent":
+            raise UsageError("Use --user-agent TEXT instead of --header 'User-Agent: …'.")
+        if key in _OURS_TO_SEND:
+            raise UsageError(f"--header {name.strip()} cannot be set: it belongs to the connection.")
+        if key in headers:
+            raise UsageError(f"--header {name.strip()} is given twice; join the values with a comma.")
+        headers[key] = value.strip()
+    return headers
+
+
+def is_secret(header: str) -> bool:
+    """Whether a 'Name: value' looks like a credential: such are not written to the output folder."""
+    return bool(_SECRET.search(header.partition(":")[0]))
+
+
+def from_settings(settings: Mapping[str, object], pipeline: Pipeline) -> RunConfig:
+    """As ``resolve``, from the keyword arguments of a Python call: ``timeout="2m"`` as well as ``timeout=120``.
+
+    Raises:
+        UsageError: a name or a value is none of the options'; the nearest right name is given.
+    """
+    known = names_of(
+        each for kind in (RunOptions, InputOptions) for each in options_of(kind) if not each.typed_only
+    )
+    values = {
+        (found := find(name, known)).field: convert(found, raw, found.field) for name, raw in settings.items()
+    }
+    return resolve(taken(RunOptions, values), taken(InputOptions, values), pipeline)

@@ -1,0 +1,322 @@
+"""What any engine must keep, as tests: subclass ``EngineContract`` and name yours.
+
+    class TestMine(EngineContract):
+        engine = staticmethod(my_engine.run)
+
+Talks to the built-in origin on loopback, and writes through ``MemorySink``, a sink that remembers what was asked
+of it and in which order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from scraper.config import (
+    CommitConfig,
+    FetchConfig,
+    PermitConfig,
+    Pipeline,
+    PoolConfig,
+    RetryConfig,
+    RunConfig,
+    SourceConfig,
+)
+from scraper.engines.job import Engine, Job
+from scraper.errors import SinkFailed
+from scraper.ledger import Ledger, LedgerReader, RunMeta
+from scraper.meter import Meter
+from scraper.origin.process import OriginProcess
+from scraper.protocols import SinkState, Transform
+from scraper.records import Item, Outcome, Response, Result
+from scraper.sources import iterable_source
+from scraper.transforms.raw import RawTransform
+
+
+class MemorySink:
+    """A sink that keeps everything in memory and says in which order it was called.
+
+    Args:
+        state: as any sink gets it: what the last commit held.
+        fail_at: number of the write at which to fail, from 1; 0 for never.
+    """
+
+    def __init__(self, state: SinkState, fail_at: int = 0) -> None:
+        self.state = state
+        self.fail_at = fail_at
+        self.calls: list[str] = []
+        self.items: dict[int, Sequence[Item]] = {}
+        self.results: list[Result] = []
+        self.writes = 0
+        self._awaited: list[tuple[int, asyncio.Event]] = []
+
+    async def written(self, results: int) -> None:
+        """Return once so many results have been written."""
+        reached = asyncio.Event()
+        self._awaited.append((results, reached))
+        await reached.wait()
+
+    async def __aenter__(self) -> Self:
+        self.calls.append("enter")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.calls.append("exit")
+
+    async def write(self, batch: Sequence[Result]) -> list[Outcome]:
+        """Remember the batch."""
+        self.calls.append("write")
+        self.writes += 1
+        if self.writes == self.fail_at:
+            raise SinkFailed("The sink was told to fail here.")
+        self.results.extend(batch)
+        for result in batch:
+            if result.items:
+                self.items[result.request.row] = result.items
+        for results, reached in self._awaited:
+            if len(self.results) >= results:
+                reached.set()
+        return [
+            each.outcome.placed(f"memory/{each.outcome.key}") if each.items else each.outcome for each in batch
+        ]
+
+    async def flush(self) -> SinkState:
+        """Say how many results there have been."""
+        self.calls.append("flush")
+        return {"results": len(self.results)}
+
+    async def publish(self) -> None:
+        """Nothing waits for a name."""
+        self.calls.append("publish")
+
+    async def finish(self) -> SinkState:
+        """The end."""
+        self.calls.append("finish")
+        return {"results": len(self.results), "finished": True}
+
+
+@dataclass(frozen=True)
+class RaisingTransform:
+    """A transform that raises what nobody expects."""
+
+    inline: bool = False
+
+    def warm_up(self) -> None:
+        """Nothing to import."""
+
+    def __call__(self, response: Response) -> Sequence[Item]:
+        """Raise."""
+        raise LookupError("raised on purpose")
+
+
+@dataclass
+class Ran:
+    """A finished job, to look at."""
+
+    sink: MemorySink
+    meter: Meter
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    error: Exception | None = None
+
+    @property
+    def classes(self) -> Counter[str]:
+        """Outcomes by class."""
+        return Counter(outcome.class_ for outcome in self.outcomes.values())
+
+
+FAST = RunConfig(
+    fetch=FetchConfig(user_agent="scraper-tests", timeout_s=5.0, stall_timeout_s=2.0),
+    permits=PermitConfig(concurrency=16, per_host=16),
+    retry=RetryConfig(retries=1, wait_s=0.01),
+    pool=PoolConfig(workers=1),
+    commit=CommitConfig(every_s=0.05, every_rows=100),
+    grace_s=0.2,
+)
+
+
+async def run_job(
+    engine: Engine,
+    folder: Path,
+    urls: Sequence[str],
+    *,
+    transform: Transform | None = None,
+    fail_at: int = 0,
+    during: Callable[[Job, MemorySink], Coroutine[None, None, None]] | None = None,
+    config: RunConfig = FAST,
+) -> Ran:
+    """Run ``urls`` through an engine, with a ledger in ``folder``; what it raised is in the answer's ``error``."""
+    source = iterable_source(urls, SourceConfig())
+    async with Ledger.open(folder / "ledger.sqlite") as ledger:
+        await ledger.begin(RunMeta(pipeline="contract"))
+        sink = MemorySink(ledger.sink_state, fail_at)
+        pipeline = Pipeline("contract", transform or RawTransform(), lambda out, state: sink, settings={})
+        job = Job(
+            pipeline=pipeline,
+            source=source,
+            rows=iter(source),
+            config=config,
+            ledger=ledger,
+            sink=sink,
+            scratch=folder,
+            meter=Meter(),
+            stop=asyncio.Event(),
+        )
+        ran = Ran(sink, job.meter)
+        try:
+            async with asyncio.TaskGroup() as group:
+                beside = group.create_task(during(job, sink)) if during else None
+                try:
+                    await engine(job)
+                except Exception as error:
+                    ran.error = error
+                if beside:
+                    beside.cancel()
+        finally:
+            await ledger.end(0)
+    with LedgerReader(folder / "ledger.sqlite") as reader:
+        ran.outcomes = {recorded.outcome.row: recorded.outcome for recorded in reader.rows()}
+    return ran
+
+
+class EngineContract:
+    """The promises of ``scraper.engines.job``, each a test. Needs pytest-asyncio in auto mode."""
+
+    engine: Engine
+
+    async def test_no_row(self, tmp_path: Path) -> None:
+        """An empty list ends at once, and the sink is finished."""
+        ran = await run_job(self.engine, tmp_path, [])
+        assert (ran.error, ran.outcomes) == (None, {})
+        assert "finish" in ran.sink.calls
+
+    async def test_one_row(self, tmp_path: Path) -> None:
+        """One row ends as one ok outcome with its bytes, digest and place."""
+        with OriginProcess() as origin:
+            ran = await run_job(self.engine, tmp_path, [origin.url("/img/thumb/1.jpg")])
+        assert ran.error is None
+        outcome = ran.outcomes[0]
+        assert (outcome.class_, outcome.status, outcome.attempts) == ("ok", 200, 1)
+        assert outcome.bytes == len(ran.sink.items[0][0].data)
+        assert outcome.sha256
+        assert outcome.path == "memory/000000000"
+
+    async def test_every_row_ends_once(self, tmp_path: Path) -> None:
+        """Three hundred rows, a tenth of them faulty: each ends once, as the class its fault calls for."""
+        with OriginProcess() as origin:
+            urls, expected = _mixed_list(origin.url, 300)
+            ran = await run_job(self.engine, tmp_path, urls)
+        assert ran.error is None
+        assert {row: outcome.class_ for row, outcome in ran.outcomes.items()} == expected
+        assert len(ran.sink.results) == len(urls)
+        assert ran.meter.rows_done == ran.meter.rows_total == len(urls)
+
+    async def test_again_asks_nothing(self, tmp_path: Path) -> None:
+        """The same job again asks the server nothing and writes nothing."""
+        with OriginProcess() as origin:
+            urls, _ = _mixed_list(origin.url, 40)
+            first = await run_job(self.engine, tmp_path, urls)
+            asked = origin.stats()["total"]
+            second = await run_job(self.engine, tmp_path, urls)
+            assert origin.stats()["total"] == asked
+        assert second.error is None
+        assert second.sink.results == []
+        assert second.outcomes == first.outcomes
+
+    async def test_durable_before_done(self, tmp_path: Path) -> None:
+        """Each commit is flush, then ledger, then publish; finish comes last and once."""
+        with OriginProcess() as origin:
+            ran = await run_job(self.engine, tmp_path, [origin.url(f"/img/thumb/{n}.jpg") for n in range(60)])
+        calls = [call for call in ran.sink.calls if call != "write"]
+        assert calls[0] == "enter"
+        assert calls[-3:] == ["finish", "publish", "exit"]
+        assert calls.count("finish") == 1
+        between = calls[1:-3]
+        assert between == ["flush", "publish"] * (len(between) // 2)
+        assert between
+
+    async def test_stop_and_go_on(self, tmp_path: Path) -> None:
+        """Stopped in the middle it returns soon, the sink unfinished; the next run does the rest and only that."""
+
+        async def stop_soon(job: Job, sink: MemorySink) -> None:
+            await sink.written(20)
+            job.stop.set()
+
+        with OriginProcess(latency_s=0.01) as origin:
+            urls = [origin.url(f"/img/thumb/{n}.jpg") for n in range(300)]
+            first = await run_job(self.engine, tmp_path, urls, during=stop_soon)
+            assert first.error is None
+            assert 20 <= len(first.outcomes) < 300
+            assert "finish" not in first.sink.calls
+            second = await run_job(self.engine, tmp_path, urls)
+        assert second.classes == {"ok": 300}
+        assert len(second.sink.results) == 300 - len(first.outcomes)
+        assert "finish" in second.sink.calls
+
+    async def test_stop_ends_what_hangs(self, tmp_path: Path) -> None:
+        """A row in flight when the grace period ends is put back: no outcome, and the run returns."""
+
+        async def stop_after_the_other(job: Job, sink: MemorySink) -> None:
+            await sink.written(1)
+            job.stop.set()
+
+        with OriginProcess() as origin:
+            urls = [origin.url("/img/thumb/1.jpg?hang"), origin.url("/img/thumb/2.jpg")]
+            ran = await run_job(self.engine, tmp_path, urls, during=stop_after_the_other)
+        assert ran.error is None
+        assert list(ran.outcomes) == [1]
+        assert "finish" not in ran.sink.calls
+
+    async def test_raising_transform(self, tmp_path: Path) -> None:
+        """A transform that raises costs its row, as transform.error with the error's text, and nothing else."""
+        with OriginProcess() as origin:
+            urls = [origin.url(f"/img/thumb/{n}.jpg") for n in range(20)]
+            ran = await run_job(self.engine, tmp_path, urls, transform=RaisingTransform())
+        assert ran.error is None
+        assert ran.classes == {"transform.error": 20}
+        assert "raised on purpose" in ran.outcomes[0].message
+
+    async def test_failing_sink(self, tmp_path: Path) -> None:
+        """A sink that fails ends the run with its error; what was committed before stays, and is not asked."""
+        config = replace(FAST, commit=CommitConfig(every_s=60.0, every_rows=1))
+        with OriginProcess(latency_s=0.005) as origin:
+            urls = [origin.url(f"/img/thumb/{n}.jpg") for n in range(200)]
+            first = await run_job(self.engine, tmp_path, urls, fail_at=4, config=config)
+            assert isinstance(first.error, SinkFailed)
+            assert 0 < len(first.outcomes) < 200
+            second = await run_job(self.engine, tmp_path, urls)
+        assert second.classes == {"ok": 200}
+        assert len(second.sink.results) == 200 - len(first.outcomes)
+
+
+def _mixed_list(url: Callable[[str], str], rows: int) -> tuple[list[str], dict[int, str]]:
+    """A list of which every tenth row is faulty, and the class each row must end as."""
+    faults = itertools.cycle(
+        [
+            (url("/img/thumb/1.jpg?status=404"), "http.404"),
+            (url("/img/thumb/2.jpg?status=500"), "http.500"),
+            (url("/img/thumb/3.jpg?empty"), "body.empty"),
+            (url("/img/thumb/4.jpg?cut=0.5"), "body.truncated"),
+            (url("/img/thumb/5.jpg?redirect=loop"), "redirect.loop"),
+            ("ftp://127.0.0.1/6.jpg", "url.scheme"),
+            ("no-scheme/7.jpg", "url.invalid"),
+            (url("/img/thumb/8.jpg?flaky=1"), "ok"),
+            (url("/img/thumb/9.jpg?redirect=2"), "ok"),
+        ]
+    )
+    urls: list[str] = []
+    expected: dict[int, str] = {}
+    for row in range(rows):
+        address, class_ = next(faults) if row % 10 == 9 else (url(f"/img/thumb/{row}.jpg"), "ok")
+        if "?flaky" in address:
+            address = address.replace("/8.jpg", f"/8{row:06d}.jpg")  # the origin counts failures per URL
+        urls.append(address)
+        expected[row] = class_
+    return urls, expected

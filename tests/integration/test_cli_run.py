@@ -1,0 +1,158 @@
+"""The command line against a local web server: a run, the same again, an interrupt, and going on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from scraper.origin.process import OriginProcess
+
+SCRAPER = [sys.executable, "-m", "scraper"]
+QUIET = ["--progress", "none", "--workers", "1"]
+
+
+def scraper(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    command = [*SCRAPER, *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+def results(out: Path) -> list[dict[str, object]]:
+    """What ``scraper results`` prints, parsed."""
+    return [json.loads(line) for line in scraper("results", out).stdout.splitlines()]
+
+
+@pytest.fixture
+def urls(tmp_path: Path, shared_origin: OriginProcess) -> Path:
+    """Five pictures and one that is not there."""
+    path = tmp_path / "urls.txt"
+    pictures = [shared_origin.url(f"/img/thumb/{number}.jpg") for number in range(5)]
+    path.write_text("\n".join([*pictures, shared_origin.url("/img/thumb/5.jpg?status=404")]))
+    return path
+
+
+@pytest.mark.slow
+def test_a_run_and_the_same_again(urls: Path, tmp_path: Path) -> None:
+    """Every row is accounted for, a failure is exit 1 unless allowed, and the second run changes nothing."""
+    out = tmp_path / "out"
+    first = scraper("images", urls, "-o", out, *QUIET)
+    assert first.returncode == 1, first.stderr
+    assert "http.404" in first.stdout
+    assert len(list(out.rglob("*.jpg"))) == 5
+    rows = results(out)
+    assert [row["class"] for row in rows] == ["ok"] * 5 + ["http.404"]
+    again = scraper("images", urls, "-o", out, "--max-failed", "1", *QUIET)
+    assert again.returncode == 0, again.stderr
+    assert results(out) == rows
+
+
+@pytest.mark.slow
+def test_other_settings_for_the_same_output_are_explained(urls: Path, tmp_path: Path) -> None:
+    """An output is never mixed from two jobs; the results and their report stay as they were."""
+    out = tmp_path / "out"
+    scraper("files", urls, "-o", out, *QUIET)
+    other = scraper("files", urls, "-o", out, "--output-format", "webdataset", *QUIET)
+    assert other.returncode == 2
+    assert "output_format was" in other.stderr
+    assert "Traceback" not in other.stderr
+    shown = scraper("report", out)
+    assert (shown.returncode, "rows     6" in shown.stdout) == (0, True)
+    csv = scraper("results", out, "--state", "failed", "--format", "csv").stdout.splitlines()
+    assert len(csv) == 2
+
+
+@pytest.mark.slow
+def test_a_list_from_a_pipe(urls: Path, tmp_path: Path) -> None:
+    """A dash reads standard input; resume cannot, and says what can."""
+    out = tmp_path / "out"
+    done = scraper("files", "-", "-o", out, "--max-failed", "1", *QUIET, stdin=urls.read_text())
+    assert done.returncode == 0, done.stderr
+    assert len(results(out)) == 6
+    resumed = scraper("resume", out)
+    assert resumed.returncode == 2
+    assert "came from a pipe" in resumed.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_keeps_what_is_done(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """It says how to go on, and going on ends with every row accounted for, none fetched twice."""
+    out, urls = tmp_path / "out", tmp_path / "urls.txt"
+    with OriginProcess(latency_s=0.05) as origin:
+        urls.write_text("\n".join(origin.url(f"/img/thumb/{each}.jpg") for each in range(60)))
+        command = [*SCRAPER, "files", str(urls), "-o", str(out), "--concurrency", "2", *QUIET]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+            patience = threading.Event()
+            while origin.stats()["total"] < 5 and run.poll() is None:
+                patience.wait(0.02)
+            run.send_signal(number)
+            _, said = run.communicate(timeout=30)
+        assert run.returncode == code, said
+        assert "scraper resume" in said
+        done = len(results(out))
+        assert 0 < done < 60
+        resumed = scraper("resume", out, "--concurrency", "8", *QUIET)
+        assert resumed.returncode == 0, resumed.stderr
+        assert [row["row"] for row in results(out)] == list(range(60))
+        # What was in flight when the signal came was finished, not put back: two more at the most.
+        assert origin.stats()["total"] <= 60 + 2
+
+
+@pytest.mark.slow
+def test_bad_places_are_refused(urls: Path, tmp_path: Path) -> None:
+    """One sentence each, exit 2, and what was there stays as it was."""
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "letter.txt").write_text("dear")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    table = tmp_path / "table.csv"
+    table.write_text("url,caption\nhttp://a.test/,one\n")
+    for arguments, words in [
+        (("files", tmp_path / "no.txt", "-o", tmp_path / "out"), "no.txt"),
+        (("files", urls, "-o", full), "letter.txt"),
+        (("files", urls, "-o", urls), "is a file"),
+        (("files", table, "-o", tmp_path / "out", "--url-col", "link"), "link"),
+        (("files", empty, "-o", tmp_path / "out"), "empty"),
+    ]:
+        refused = scraper(*arguments, *QUIET)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+        assert words in refused.stderr
+    assert [each.name for each in full.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    """Whoever asks twice does not wait for what is in flight; going on is possible all the same."""
+    out, urls = tmp_path / "out", tmp_path / "urls.txt"
+    with OriginProcess(latency_s=600) as origin:
+        urls.write_text(origin.url("/img/thumb/1.jpg"))
+        command = [
+            *SCRAPER,
+            "files",
+            str(urls),
+            "-o",
+            str(out),
+            "--timeout",
+            "1h",
+            "--stall-timeout",
+            "1h",
+            *QUIET,
+        ]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+            patience = threading.Event()
+            while origin.stats()["in_flight"] < 1 and run.poll() is None:
+                patience.wait(0.02)
+            run.send_signal(signal.SIGINT)
+            assert run.stderr is not None
+            assert "ends at once" in run.stderr.readline()
+            run.send_signal(signal.SIGINT)
+            said = run.stderr.read()
+        assert (run.returncode, said) == (130, "")
+        assert results(out) == []

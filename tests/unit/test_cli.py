@@ -1,0 +1,298 @@
+"""The command line, as far as it goes without fetching: parsing, refusals, help, dry runs, what resume needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scraper.cli import main, voice
+from scraper.cli.job import Job, resume, understand
+from scraper.cli.parse import parse
+from scraper.cli.table import BUILT_IN, Command
+from scraper.errors import InternalFault, OutputLocked, SinkFailed, UsageError
+from scraper.options.found import load
+from scraper.options.shared import PlaceOptions, RunOptions
+
+
+@pytest.fixture(autouse=True)
+def _plain_voice() -> None:
+    voice.speak("text")
+
+
+@pytest.fixture
+def urls(tmp_path: Path) -> Path:
+    """A list of three rows at two hosts."""
+    path = tmp_path / "urls.txt"
+    path.write_text("http://a.test/1\nhttp://a.test/2\nhttp://b.test/1\n")
+    return path
+
+
+def job(*arguments: str) -> Job:
+    """What ``scraper images …`` amounts to."""
+    understood = understand(load("images"), arguments, ["files", "images"])
+    assert understood is not None
+    return understood
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit code and stderr of a command."""
+    code = main(arguments)
+    return code, capsys.readouterr().err.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["imges"], "There is no command 'imges'; did you mean images?"),
+        (["zzz"], "There is no command 'zzz'; there is: files, images, resume, report, results, origin."),
+        (["--frob"], "There is no option --frob before the command; 'scraper --help' lists the commands."),
+        (["images"], "Name a list: scraper images LIST -o OUT; - reads standard input."),
+        (["images", "x", "--concurency", "3"], "There is no option --concurency; did you mean --concurrency?"),
+        (["images", "x", "--zzz"], "There is no option --zzz; 'scraper images --help' lists the options."),
+        (["images", "x", "--timeout"], "--timeout needs a value; 'scraper images --help' lists the options."),
+        (["images", "x", "--retries", "1", "--retries", "2"], "--retries is given more than once."),
+        (["images", "x", "--retries", "-1"], "--retries must be 0 or more."),
+        (["images", "x", "--concurrency", "0"], "--concurrency must be at least 1."),
+        (["images", "x", "--timeout", "abc"], "--timeout: 'abc' is no time; write 500ms, 30, 30s, 2m or 1h."),
+        (["images", "x", "--set", "tiemout=3"], "There is no option 'tiemout' for --set; did you mean timeout?"),
+        (["images", "x", "--config", "no.toml"], "There is no file no.toml for --config."),
+        (["results"], "Give one output folder: scraper results OUT."),
+        (["results", "a", "b"], "Give one output folder: scraper results OUT."),
+        (
+            ["results", "a", "--state", "fialed"],
+            "--state is one of ok, failed, skipped; 'fialed' is not. Did you mean failed?",
+        ),
+        (["resume"], "Give the output folder first: scraper resume OUT."),
+        (["resume", "--workers", "1", "out"], "Give the output folder first: scraper resume OUT."),
+        (["report", "/nowhere"], "There is no run in /nowhere: give the -o folder of a run."),
+        (["origin", "--port", "70000"], "--port must be from 0 to 65535, not 70000."),
+        (["origin", "stray"], "Unused Tokens: ['stray']; 'scraper origin --help' lists the options."),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    """Exit status 2, one line on stderr that says what to do, no traceback."""
+    assert said(capsys, *arguments) == (2, f"scraper: {sentence}")
+
+
+def test_a_run_needs_a_place_for_its_results(capsys: pytest.CaptureFixture[str], urls: Path) -> None:
+    """Nothing is written to a folder that nobody named."""
+    assert said(capsys, "images", str(urls)) == (
+        2,
+        "scraper: Say where the results go: scraper images LIST -o OUT.",
+    )
+
+
+def test_dashes_and_underscores_are_the_same() -> None:
+    """In names and in choices, with = and without."""
+    one = job("x", "--image-size", "64", "--resize-mode", "keep-ratio", "--encode-format=webp")
+    other = job("x", "--image_size=64", "--resize_mode=keep_ratio", "--encode_format", "webp")
+    assert one.pipeline == other.pipeline
+    assert one.pipeline.settings["resize_mode"] == "keep_ratio"
+
+
+def test_an_img2dataset_command_ports_by_changing_its_name() -> None:
+    """Its main spellings mean what they meant there."""
+    ported = job(
+        "--url_list", "list.parquet", "--input_format", "parquet", "--url_col", "URL", "--caption_col", "TEXT",
+        "--output_format", "webdataset", "--output_folder", "data", "--processes_count", "3",
+        "--thread_count", "32", "--number_sample_per_shard=500",
+        "--image_size", "256", "--resize_only_if_bigger", "True", "--resize_mode=keep_ratio",
+        "--save_additional_columns", '["a","b"]', "--timeout", "10", "--retries=1",
+    )  # fmt: skip
+    config = ported.config
+    assert (ported.inputs, ported.out) == (["list.parquet"], "data")
+    assert (config.pool.workers, config.permits.concurrency) == (3, 32)
+    assert config.source.save_additional_columns == ("a", "b")
+    assert (config.source.url_col, config.source.caption_col, config.source.input_format) == (
+        "URL",
+        "TEXT",
+        "parquet",
+    )
+    assert (config.fetch.timeout_s, config.retry.retries) == (10, 1)
+    assert ported.pipeline.settings["resize_only_if_bigger"] is True
+    assert ported.pipeline.settings["number_sample_per_shard"] == 500
+
+
+def test_switches_take_values_too() -> None:
+    """--switch, --switch=false and --switch False; the word after a bare switch stays a list."""
+    assert job("x", "--resize-only-if-bigger").pipeline.settings["resize_only_if_bigger"] is True
+    assert job("x", "--resize-only-if-bigger=false").pipeline.settings["resize_only_if_bigger"] is False
+    assert job("--resize-only-if-bigger", "False", "x").pipeline.settings["resize_only_if_bigger"] is False
+    assert job("--overwrite", "x").inputs == ["x"]
+
+
+def test_lists_are_named_in_order() -> None:
+    """Several lists, stdin among them, and what follows a double dash."""
+    assert job("b", "-", "a", "-o", "out").inputs == ["b", "-", "a"]
+    assert job("-o", "out", "--", "-strange", "-").inputs == ["-strange", "-"]
+
+
+def test_repeated_options_collect() -> None:
+    """--header may be given as often as wanted."""
+    given = job("x", "--header", "A: 1", "--header", "B: 2, 3")
+    assert dict(given.config.fetch.headers) == {"a": "1", "b": "2, 3"}
+
+
+def test_what_was_typed_is_all_that_is_typed() -> None:
+    """The parser reports no defaults, so that weaker layers can be seen below it."""
+    command = Command("x", "", "LIST...", (("", PlaceOptions), ("", RunOptions)))
+    parsed = parse(command, ["a", "--workers", "2"])
+    assert parsed is not None
+    assert (parsed.operands, parsed.typed) == (["a"], {"workers": "2"})
+
+
+@pytest.mark.parametrize("name", ["images", "files", *BUILT_IN])
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """--help and `help NAME` say the same, with an example that begins with the command."""
+    assert main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: scraper {name}" in shown
+    assert f"  scraper {name}" in shown.partition("Examples:")[2]
+    assert main(["help", name]) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_the_help_shows_defaults_from_one_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the help says is what happens."""
+    main(["images", "--help"])
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "[default: 64]" in words
+    assert "[default: 64M]" in words
+    assert "[default: one per core]" in words
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_the_overview_lists_everything(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    """Each pipeline, each command, and lines to type."""
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in ("images", "files", *BUILT_IN))
+    assert "Examples:" in shown
+
+
+def test_a_dry_run_reads_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], urls: Path, tmp_path: Path
+) -> None:
+    """It counts rows and hosts, shows the settings without credentials, and makes no folder."""
+    out = tmp_path / "out"
+    code = main(
+        ["images", str(urls), "-o", str(out), "--dry-run", "--header", "Authorization: Bearer open-sesame"]
+    )
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert "3 rows, 0 of them no row, 2 hosts" in shown
+    assert "2  a.test" in shown
+    assert "image-size" in shown
+    assert "Authorization: ***" in shown
+    assert "open-sesame" not in shown
+    assert not out.exists()
+
+
+def test_a_dry_run_counts_what_is_no_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A bad row is shown with its line."""
+    path = tmp_path / "list.jsonl"
+    path.write_text('{"url": "http://a.test/"}\n{broken\n')
+    assert main(["files", str(path), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 rows, 1 of them no row, 1 hosts" in shown
+    assert "line 2:" in shown
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_an_empty_list_is_a_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str]) -> None:
+    """Whoever gives a list without rows meant another one; nothing is made of it."""
+    path = tmp_path / "empty.txt"
+    path.write_text("# nothing\n\n")
+    code, sentence = said(capsys, "files", str(path), "-o", str(tmp_path / "out"), *flags)
+    assert (code, sentence.endswith("has no rows.")) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_resume_needs_what_is_stored() -> None:
+    """Every option that shapes the run is kept, as JSON, with absolute lists; credentials are not."""
+    kept = job(
+        "list.csv", "-", "-o", "out", "--header", "X-A: 1", "--header", "Cookie: secret=1", "--timeout", "5s",
+        "--progress", "none",
+    ).stored  # fmt: skip
+    stored = json.loads(json.dumps(kept))
+    assert stored["inputs"] == [str(Path.cwd() / "list.csv"), "-"]
+    assert stored["secret_headers"] == ["Cookie"]
+    assert stored["options"]["header"] == ["X-A: 1"]
+    assert stored["options"]["timeout"] == 5
+    assert not {"progress", "out", "dry_run", "set"} & set(stored["options"])
+    assert "secret=1" not in json.dumps(stored)
+
+
+def test_a_resumed_job_is_the_same_job() -> None:
+    """What was stored, below what is typed now, gives the same pipeline and config."""
+    first = job("x", "--image-size", "64", "--header", "A: 1", "--concurrency", "3", "--caption-col", "c")
+    options = json.loads(json.dumps(first.stored))["options"]
+    again = understand(load("images"), ["x", "-o", "out"], [], options)
+    assert again is not None
+    assert (again.pipeline, again.config) == (first.pipeline, first.config)
+    changed = understand(load("images"), ["x", "--concurrency", "9"], [], options)
+    assert changed is not None
+    assert changed.config.permits.concurrency == 9
+
+
+def test_resume_of_nothing_is_refused(tmp_path: Path) -> None:
+    """A folder without a run has nothing to go on with."""
+    with pytest.raises(UsageError, match="There is no run in"):
+        resume(str(tmp_path), [])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OutputLocked("Another run is writing to out."), 4, "scraper: Another run is writing to out."),
+        (SinkFailed("Cannot write: disk full."), 3, "scraper: Cannot write: disk full."),
+        (ExceptionGroup("", [SinkFailed("In a group.")]), 3, "scraper: In a group."),
+        (UsageError("See http://me:pw@a.test/ \x1b[2J"), 2, r"scraper: See http://***@a.test/ \x1b[2J"),
+    ],
+)
+def test_errors_on_purpose_are_said_as_they_are(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, words: str
+) -> None:
+    """The exit code is the error's own; passwords and control characters stay out of the line."""
+    assert voice.explain(error) == code
+    assert capsys.readouterr().err.strip() == words
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), InternalFault("odd")])
+def test_a_fault_of_ours_is_one_sentence_and_a_log_entry(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, error: Exception
+) -> None:
+    """Exit status 3; the traceback is in the log and not on the screen."""
+    log = tmp_path / "log.jsonl"
+    assert voice.explain(error, log) == 3
+    shown = capsys.readouterr().err
+    assert (shown.count("\n"), "odd" in shown, str(log) in shown, "Traceback" in shown) == (1, True, True, False)
+    assert json.loads(log.read_text())["level"] == "critical"
+
+
+def test_messages_can_be_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """--log-format json: each line on stderr is an object."""
+    voice.speak("json")
+    voice.say("Stopping.", "warning")
+    assert json.loads(capsys.readouterr().err) == {"level": "warning", "event": "Stopping."}
+
+
+def test_python_dash_m_is_the_same_program() -> None:
+    """``python -m scraper`` works where the script is not on PATH."""
+    done = subprocess.run(
+        [sys.executable, "-m", "scraper", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("scraper ")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    """`scraper … | head -0` ends quietly."""
+    command = f"{sys.executable} -m scraper images --help | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("0", "")
