@@ -1,0 +1,326 @@
+"""One hop of a fetch. In: a Request. Out: Fetched, Redirected or Failed.
+
+    Fetched      a complete, decoded 2xx response; its slot in the arena is the caller's to release
+    Redirected   the request for the next hop; back to the frontier with it, so that the next host's permits hold
+    Failed       the outcome class, and where the time went
+
+How a hop ends. Code here that deviates from this is a bug.
+
+The response is whole: its connection has gone back to the pool. The response is not wanted (a redirect, an error
+status): the answer stands at once; a short rest of the body is read to keep the connection, and whatever happens
+to that changes nothing. Anything breaks, or a deadline passes: the connection is aborted, the slot released, and
+Failed returned. Cancelled from outside: the same, and CancelledError raised.
+
+Must never: trust Content-Length; follow a redirect; read without a cap; run without a deadline; raise for a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from scraper.arena import Arena, Slot
+from scraper.config import FetchConfig
+from scraper.connector import FOREIGN, HOP, Connector, Hop, ending_failure, failure_of, payload_failure
+from scraper.deadline import Watchdog
+from scraper.decoding import Decoder
+from scraper.errors import FetchFailed
+from scraper.policies.redirects import FOLLOWED, follow
+from scraper.policies.retry import parse_retry_after
+from scraper.policies.urls import check
+from scraper.records import NO_TIMINGS, Request, Response, Timings
+from scraper.resolver import Resolver
+
+DRAIN_BYTES = 64 * 1024
+"""Most that is read of a body nobody wants; a new connection costs more than this, and less than what is over."""
+
+DRAIN_S = 1.0
+"""Longest time such a body is read for."""
+
+READ_BUFFER = 64 * 1024
+"""aiohttp stops reading from a socket once twice this waits for us: the bytes held outside the arena's budget."""
+
+HEADER_LINE = 32 * 1024
+"""Longest header field. Content-Security-Policy and cookies go over aiohttp's 8,190 in the wild."""
+
+HEADER_FIELDS = 256
+
+_PIECES_PER_TURN = 16
+"""Pieces decoded before others on the loop get their turn: a millisecond of work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A complete response. ``slot`` accounts for its bytes and is the caller's to release."""
+
+    response: Response
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Redirected:
+    """The same attempt goes on at another URL."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt is over.
+
+    Attributes:
+        error: the class and one sentence.
+        timings: where the time went.
+        url: what was asked last.
+    """
+
+    error: FetchFailed
+    timings: Timings
+    url: str
+
+
+class Fetcher:
+    """Makes hops, any number at once, over one pool of connections. An asynchronous context manager.
+
+    How many at once, and at which host, is for the caller to bound.
+
+    Args:
+        config: headers to send, deadlines and caps.
+        arena: where bodies go; a hop waits while its budget is spent, and that counts towards no deadline.
+        resolver: looks host names up; by default a caching one over aiodns.
+    """
+
+    def __init__(self, config: FetchConfig, arena: Arena, *, resolver: Resolver | None = None) -> None:
+        self._config = config
+        self._arena = arena
+        self._given_resolver = resolver
+        # Asked for a part, by the user's own header, a part is the whole answer.
+        self._wants_part = any(name.lower() == "range" for name in config.headers)
+
+    async def __aenter__(self) -> Self:
+        config = self._config
+        self._resolver = self._given_resolver or Resolver()
+        self._watchdog = Watchdog(config)
+        self._session = aiohttp.ClientSession(
+            connector=Connector(self._resolver),
+            headers=_request_headers(config),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
+            read_bufsize=READ_BUFFER,
+            max_line_size=HEADER_LINE,
+            max_field_size=HEADER_LINE,
+            max_headers=HEADER_FIELDS,
+        )
+        # aiohttp would ask again whatever connection broke; we do so only where it was a stale one.
+        self._session._retry_connection = False
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watchdog.close()
+        await self._session.close()
+        if self._given_resolver is None:
+            await self._resolver.close()
+
+    async def fetch(self, request: Request) -> Fetched | Redirected | Failed:
+        """Make one hop: ask for ``request.asked``."""
+        try:
+            url = check(request.asked)
+        except FetchFailed as error:
+            return Failed(error, NO_TIMINGS, request.asked)
+        hop = Hop(self._watchdog, request.spent_s)
+        HOP.set(hop)
+        answer: list[Redirected | Failed] = []
+        try:
+            with hop:
+                return await self._ask(request, url, hop, answer)
+        except FetchFailed as error:
+            failed = error
+        except FOREIGN as error:
+            failed = failure_of(error, hop)
+        if answer:  # what went wrong after it was only the draining
+            return answer[0]
+        failed.status = failed.status or hop.status
+        return Failed(failed, hop.timings(request.spent_s), request.asked)
+
+    async def _ask(
+        self, request: Request, url: URL, hop: Hop, answer: list[Redirected | Failed]
+    ) -> Fetched | Redirected | Failed:
+        response = await self._respond(url, hop)
+        try:
+            hop.headed(response.status)
+            if 200 <= response.status < 300:
+                return await self._take(request, response, hop)
+            answer.append(self._judge(request, response, hop))
+            await _drain(response, hop)
+            return answer[0]
+        except BaseException:
+            _abort(response)
+            raise
+
+    async def _respond(self, url: URL, hop: Hop) -> aiohttp.ClientResponse:
+        """The response, as far as its headers."""
+        try:
+            return await self._session.get(url, allow_redirects=False)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not hop.reused:
+                raise
+        # The server closed an idle connection just as it was used again: no attempt of the row's.
+        hop.once_more()
+        return await self._session.get(url, allow_redirects=False)
+
+    async def _take(self, request: Request, response: aiohttp.ClientResponse, hop: Hop) -> Fetched:
+        """A 2xx response → its body, whole and decoded."""
+        cap = self._config.max_bytes
+        length = response.content_length
+        if response.status in (204, 205):
+            raise FetchFailed("body.empty", f"Status {response.status}, which has no body.")
+        if response.status == 206 and not self._wants_part:
+            raise FetchFailed("http.206", "The server sent a part, and the whole was asked for.")
+        if length is not None and length > cap:
+            raise FetchFailed("body.too_large", f"The body has {length} bytes; the cap is {cap}.")
+        codings = response.headers.getall("Content-Encoding", ())
+        decoder = Decoder(", ".join(codings), cap) if codings else None
+        hop.hold()
+        slot = await self._arena.reserve(length or 0)
+        hop.go_on()
+        try:
+            wire_bytes = await self._read(response, decoder or None, slot, hop)
+            if slot.size == 0:
+                raise FetchFailed("body.empty", f"Status {response.status} with an empty body.")
+            body = slot.body()
+        except BaseException:
+            slot.release()
+            raise
+        whole = Response(
+            request=request,
+            url=request.asked,
+            status=response.status,
+            headers=_plain(response.headers),
+            body=body,
+            wire_bytes=wire_bytes,
+            timings=hop.timings(request.spent_s),
+        )
+        return Fetched(whole, slot)
+
+    async def _read(self, response: aiohttp.ClientResponse, decoder: Decoder | None, slot: Slot, hop: Hop) -> int:
+        """Body → slot. Returns the bytes on the wire."""
+        cap = self._config.max_bytes
+        content = response.content
+        protocol = getattr(response, "_protocol", None)  # faked responses have none
+        received = 0
+        try:
+            while chunk := await content.readany():
+                received += len(chunk)
+                hop.received = received
+                if received > cap:
+                    raise FetchFailed("body.too_large", f"The body has more than {cap} bytes, the cap.")
+                hop.hold()
+                if decoder is None:
+                    await slot.append(chunk)
+                else:
+                    await _decode(decoder, chunk, slot)
+                hop.go_on()
+        except aiohttp.ClientPayloadError as error:
+            raise payload_failure(error, protocol) from error
+        # Without a length and without chunks the body ends with the connection, and a broken one looks the same.
+        if "Content-Length" not in response.headers and "Transfer-Encoding" not in response.headers:
+            failed = ending_failure(protocol)
+            if failed is not None:
+                raise failed
+        if decoder is not None and received:
+            decoder.finish()
+        return received
+
+    def _judge(self, request: Request, response: aiohttp.ClientResponse, hop: Hop) -> Redirected | Failed:
+        """What a status other than 2xx amounts to."""
+        status = response.status
+        try:
+            if status in FOLLOWED:
+                targets = response.headers.getall("Location", ())
+                if len(set(targets)) > 1:
+                    raise FetchFailed("protocol.malformed", "Redirected to two places at once.", status=status)
+                spent_s = request.spent_s + hop.elapsed_s()
+                location = targets[0] if targets else None
+                return Redirected(follow(request, status, location, self._config.max_redirects, spent_s))
+            wait = response.headers.get("Retry-After")
+            raise FetchFailed(
+                f"http.{status}",
+                f"The server answered {_status_line(status)}.",
+                status=status,
+                retry_after_s=None if wait is None else parse_retry_after(wait, time.time()),
+            )
+        except FetchFailed as error:
+            return Failed(error, hop.timings(request.spent_s), request.asked)
+
+
+def _request_headers(config: FetchConfig) -> dict[str, str]:
+    """What is sent with every request: the user's own headers replace ours, whatever their case."""
+    given = {name.lower() for name in config.headers}
+    ours = {
+        "User-Agent": config.user_agent,
+        "Accept": config.accept,
+        "Accept-Encoding": config.accept_encoding,
+    }
+    return {name: value for name, value in ours.items() if name.lower() not in given} | dict(config.headers)
+
+
+def _plain(headers: Mapping[str, str]) -> dict[str, str]:
+    """Lower-case names, the first value of each, and nothing that is no Unicode."""
+    plain: dict[str, str] = {}
+    for name, value in headers.items():
+        plain.setdefault(name.lower(), value if value.isascii() else _unicode(value))
+    return plain
+
+
+def _unicode(value: str) -> str:
+    """Bytes that are no UTF-8 arrive as surrogates, which no file and no database takes."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+async def _decode(decoder: Decoder, chunk: bytes, slot: Slot) -> None:
+    for count, piece in enumerate(decoder.feed(chunk), 1):
+        await slot.append(piece)
+        if count % _PIECES_PER_TURN == 0:
+            await asyncio.sleep(0)
+
+
+async def _drain(response: aiohttp.ClientResponse, hop: Hop) -> None:
+    """Read a short rest of the body, undecoded, so that the connection can be used again; or abort it."""
+    if response.status < 200 or (response.content_length or 0) > DRAIN_BYTES:
+        _abort(response)
+        return
+    hop.hurry(DRAIN_S)
+    left = DRAIN_BYTES
+    while chunk := await response.content.readany():
+        left -= len(chunk)
+        if left < 0:
+            _abort(response)
+            return
+
+
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """Cut the connection, if it is not back in the pool. Closing it would wait for the peer where there is TLS."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
+
+
+def _status_line(status: int) -> str:
+    """The status with its standard phrase; the server's own could say anything."""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
