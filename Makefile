@@ -35,9 +35,11 @@ fix: $(READY)  ## format, and put right what the linter can
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
-docs: $(READY)  ## write docs/options.md anew
+docs: $(READY)  ## write docs/options.md and docs/outcomes.md anew
 	@$(PY) -m scraper.options > docs/options.md.new
 	@mv docs/options.md.new docs/options.md
+	@$(PY) tools/outcomes_page.py > docs/outcomes.md.new
+	@mv docs/outcomes.md.new docs/outcomes.md
 
 smoke: $(READY)  ## build the wheel, install it alone in an empty environment, download three pictures with it
 	@sh tools/smoke.sh $(PY) $(BUILD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -21,6 +22,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_options_page_is_current() -> None:
     """docs/options.md is what the options generate: after a change, `make docs`."""
     assert (ROOT / "docs" / "options.md").read_text() == text()
+
+
+def test_the_outcomes_page_is_current() -> None:
+    """docs/outcomes.md is what the closed list of classes generates: after a change, `make docs`."""
+    page = runpy.run_path(str(ROOT / "tools" / "outcomes_page.py"))["page"]
+    assert (ROOT / "docs" / "outcomes.md").read_text() == page()
 
 
 def test_every_option_has_a_help() -> None:

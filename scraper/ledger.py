@@ -1,0 +1,277 @@
+"""What has ended, durably: one SQLite file, one thread that writes it, batches.
+
+In: Outcomes whose bytes are durable, and what the sink goes on from. Out: which rows need not be asked again.
+Must never: say "done" before a power cut could not undo it; mix the rows of two lists, or of two settings.
+
+    async with Ledger.open(path) as ledger:
+        await ledger.begin(meta)                     refuses another list, other settings
+        await ledger.finished(0, 1000)               the rows that have an outcome
+        await ledger.commit(outcomes, sink_state)    one transaction, one fsync
+        await ledger.end(exit_code)
+
+WAL, so that ``scraper report`` can read while a run writes; synchronous=FULL, because in WAL mode NORMAL may lose
+the last commits to a power cut, and the sink has already let go of what it would need to make them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from scraper.errors import State, UsageError, outcome_class
+from scraper.ledger_reader import LedgerReader, Run
+from scraper.ledger_schema import (
+    SCHEMA,
+    Connection,
+    Recorded,
+    RunMeta,
+    check_version,
+    connect,
+    insert,
+    translated,
+)
+from scraper.records import Outcome
+
+__all__ = ["Ledger", "LedgerReader", "Recorded", "Run", "RunMeta"]
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """The writing side. Used by one event loop; a context manager that owns its thread and its connection."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, "scraper-ledger")
+        self._db: Connection | None = None
+        self._run = 0
+        self._last_row = -1
+        self._sink_state: Mapping[str, object] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> Ledger:
+        """The ledger at ``path``, to be entered. Made if it is not there; its folder must be.
+
+        Raises:
+            UsageError: on entering, the file is damaged or of a newer version.
+            SinkFailed: on entering, it cannot be read or written.
+        """
+        return cls(path)
+
+    def __repr__(self) -> str:
+        state = "open" if self._db is not None else "closed"
+        return f"<Ledger {self.path}: {state}, run {self._run}, last row {self._last_row}>"
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._call(self._open)
+        except BaseException:
+            self._thread.shutdown(wait=False)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Comes after whatever is queued, so a commit under way is completed first.
+        try:
+            await self._call(self._close)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    @property
+    def sink_state(self) -> Mapping[str, object]:
+        """What the sink said last, as committed. Empty for a new output folder."""
+        return self._sink_state
+
+    async def begin(self, meta: RunMeta) -> None:
+        """Start a run, new or going on.
+
+        Raises:
+            UsageError: the ledger holds rows of another pipeline, list or settings; says which and what to do.
+        """
+        await self._call(lambda: self._begin(meta))
+
+    async def finished(self, first: int, last: int) -> Collection[int]:
+        """The rows of ``range(first, last)`` that have an outcome."""
+        if first > self._last_row:
+            return range(0)
+        return await self._call(lambda: self._finished(first, last))
+
+    async def commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
+        """Make ``outcomes`` and ``sink_state`` durable, both or neither.
+
+        A row that has an outcome gets the new one; the old one stays visible as an earlier end.
+
+        Raises:
+            SinkFailed: the disk, or another program that has the file, refuses. Nothing was recorded.
+        """
+        await self._call(lambda: self._commit(outcomes, sink_state))
+
+    async def counts(self) -> Counter[str]:
+        """Rows by outcome class, over all runs."""
+        return await self._call(self._counts)
+
+    async def end(self, exit_code: int) -> None:
+        """Note that the run begun here has ended by itself, and how."""
+        await self._call(lambda: self._end(exit_code))
+
+    # From here on: in the ledger's thread.
+
+    def _open(self) -> None:
+        with translated(self.path):
+            self._db = db = connect(self.path)
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = FULL")
+                if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")
+                check_version(db, self.path)
+                self._last_row = db.execute("SELECT coalesce(max(row), -1) FROM outcomes").fetchone()[0]
+                self._sink_state = json.loads(self._meta("sink_state") or "{}")
+            except BaseException:
+                self._close()
+                raise
+
+    def _close(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with translated(self.path):
+                db.close()
+
+    def _connection(self) -> Connection:
+        if self._db is None:
+            raise RuntimeError("the ledger is not open: use it inside `async with`")
+        return self._db
+
+    def _meta(self, key: str) -> str | None:
+        found = self._connection().execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return str(found[0]) if found else None
+
+    def _set_meta(self, key: str, value: str) -> None:
+        self._connection().execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def _transaction(self, work: Callable[[Connection], T]) -> T:
+        db = self._connection()
+        with translated(self.path):
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(db)
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # a full disk may have rolled back already
+                    db.execute("ROLLBACK")
+                raise
+        return result
+
+    def _begin(self, meta: RunMeta) -> None:
+        def work(db: Connection) -> int:
+            held = self._meta("run")
+            if held is not None and (self._last_row >= 0 or self._sink_state):
+                was = RunMeta.from_json(held)
+                changes = _changes(was, RunMeta.from_json(meta.to_json()))
+                if changes:
+                    raise UsageError(
+                        f"{_out_of(self.path)} holds results of another job ({'; '.join(changes)}): "
+                        "choose another -o OUT, or start over with --overwrite."
+                    )
+            self._set_meta("run", _going_on(held, meta).to_json())
+            inserted = db.execute(
+                "INSERT INTO runs (started, last, pid, version) VALUES (?, ?, ?, ?)",
+                (meta.started_at, meta.started_at, os.getpid(), meta.version),
+            )
+            assert inserted.lastrowid is not None
+            return inserted.lastrowid
+
+        self._run = self._transaction(work)
+
+    def _finished(self, first: int, last: int) -> Collection[int]:
+        between = "FROM outcomes WHERE row >= ? AND row < ?"
+        with translated(self.path):
+            db = self._connection()
+            # One row each, for the reason given at ledger_schema.insert.
+            count = db.execute(f"SELECT count(*) {between}", (first, last)).fetchone()[0]
+            if count == 0:
+                return range(0)
+            if count == last - first:
+                return range(first, last)
+            rows = db.execute(f"SELECT group_concat(row) {between}", (first, last)).fetchone()[0]
+        return frozenset(map(int, rows.split(",")))
+
+    def _commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
+        now = time.time()
+        states = Counter(outcome_class(outcome.class_).state for outcome in outcomes)
+        tally = (states[State.OK], states[State.SKIPPED], states[State.FAILED], sum(o.bytes for o in outcomes))
+        state_json = json.dumps(dict(sink_state))
+
+        def work(db: Connection) -> None:
+            insert(db, outcomes, now)
+            if outcomes:
+                db.execute(
+                    "INSERT INTO commits (run, at, ok, skipped, failed, bytes) VALUES (?, ?, ?, ?, ?, ?)",
+                    (self._run, now, *tally),
+                )
+            db.execute("UPDATE runs SET last = ? WHERE id = ?", (now, self._run))
+            self._set_meta("sink_state", state_json)
+
+        self._transaction(work)
+        self._sink_state = json.loads(state_json)
+        self._last_row = max(self._last_row, max((outcome.row for outcome in outcomes), default=-1))
+
+    def _counts(self) -> Counter[str]:
+        with translated(self.path):
+            found = self._connection().execute("SELECT class, count(*) FROM outcomes GROUP BY class").fetchall()
+        return Counter(dict(found))
+
+    def _end(self, exit_code: int) -> None:
+        now = time.time()
+        self._transaction(
+            lambda db: db.execute(
+                "UPDATE runs SET last = ?, ended = ?, exit = ? WHERE id = ?", (now, now, exit_code, self._run)
+            )
+        )
+
+
+def _out_of(path: Path) -> Path:
+    """The output folder that a ledger belongs to, as users know it."""
+    return path.parent.parent if path.parent.name == ".scraper" else path
+
+
+def _going_on(held: str | None, meta: RunMeta) -> RunMeta:
+    """What to keep: what the user says now, and of the past only what is not known now."""
+    if held is None or meta.fingerprint:
+        return meta
+    return replace(meta, fingerprint=RunMeta.from_json(held).fingerprint)
+
+
+def _changes(was: RunMeta, now: RunMeta) -> list[str]:
+    """What differs in a way that would mix two jobs in one output, in the user's words."""
+    if was.pipeline != now.pipeline:
+        return [f"made by '{was.pipeline}', not by '{now.pipeline}'"]
+    found = [
+        f"{name} was {_shown(was.settings, name)} and is now {_shown(now.settings, name)}"
+        for name in sorted({*was.settings, *now.settings})
+        if was.settings.get(name) != now.settings.get(name)
+    ]
+    if was.fingerprint and now.fingerprint and was.fingerprint != now.fingerprint:
+        if list(was.inputs) == list(now.inputs):
+            found.append(f"the list {', '.join(now.inputs)} has changed since")
+        else:
+            found.append(f"the list was {', '.join(was.inputs)} and is now {', '.join(now.inputs)}")
+    return found
+
+
+def _shown(settings: Mapping[str, object], name: str) -> str:
+    return json.dumps(settings[name], ensure_ascii=False) if name in settings else "not set"

@@ -1,0 +1,158 @@
+"""Where the ``scraper`` logger's lines go while a run lasts: OUT/.scraper/log.jsonl, and stderr if asked.
+
+In: log records of the ``scraper`` logger and those below it. Out: one line each, JSON or text.
+Must never: touch the root logger or anybody else's; stop a run because a line cannot be written; print a
+password, or a control character that a list or a server chose.
+
+Fields travel as ``logger.info("robots.txt unreachable", extra={"host": host})``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import unicodedata
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TextIO
+
+from scraper.errors import SinkFailed
+from scraper.policies.secrets import mask_userinfo
+
+LogFormat = Literal["text", "json"]
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+"""What every record has; the rest are the fields of the event."""
+
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories that move the cursor, turn the writing direction, break the line, or cannot be encoded."""
+
+
+def escaped(text: str) -> str:
+    """``text`` on one line: what a terminal would obey, or an encoder refuse, as a backslash escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(char) if unicodedata.category(char) in _UNPRINTABLE else char for char in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("ascii", "backslashreplace").decode() if ord(char) > 0x7F else f"\\x{ord(char):02x}"
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, event, then the fields of the event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, all ASCII: whatever else there is stands there as a JSON escape."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line.update(_fields(record))
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        # Masked value by value: in the finished line a URL could run into what follows it.
+        return json.dumps({name: _masked(value) for name, value in line.items()}, default=_text)
+
+
+class TextLines(logging.Formatter):
+    """One line for people: time of day, level, event, fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with nothing in it that a terminal would obey."""
+        words = [
+            datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S"),
+            record.levelname.lower(),
+            record.getMessage(),
+            *(f"{name}={value}" for name, value in _fields(record).items()),
+        ]
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            words.append(f"({type(error).__name__}: {error})")  # the traceback is in log.jsonl
+        return escaped(mask_userinfo(" ".join(words)))
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+
+
+def _masked(value: object) -> object:
+    return mask_userinfo(value) if isinstance(value, str) else value
+
+
+def _text(value: object) -> str:
+    return mask_userinfo(str(value))
+
+
+class _Quiet:
+    """A full disk or a closed stderr costs log lines, not the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name for it
+        """Let the line go."""
+
+
+class _FileHandler(_Quiet, logging.FileHandler):
+    pass
+
+
+class _StreamHandler(_Quiet, logging.StreamHandler[TextIO]):
+    """Writes to a stream; to what ``sys.stderr`` is at that moment, which a progress display may have replaced."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(stream)
+        self._follows_stderr = stream is None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._follows_stderr:
+            self.stream = sys.stderr
+        super().emit(record)
+
+
+@contextlib.contextmanager
+def logging_to(
+    path: Path | None, form: LogFormat | None = None, stream: TextIO | None = None, *, level: int = logging.INFO
+) -> Iterator[logging.Logger]:
+    """Send the ``scraper`` logger's lines to a file, appended, and to a stream; leaves the logger as it was.
+
+    Args:
+        path: the file; None for no file.
+        form: of the lines on the stream; None for none there.
+        stream: stderr if None. It gets warnings and worse, nothing less: progress and report say the rest.
+        level: what is worth a line in the file.
+
+    Raises:
+        SinkFailed: the file cannot be opened.
+    """
+    logger = logging.getLogger("scraper")
+    handlers: list[logging.Handler] = []
+    if path is not None:
+        try:
+            file = _FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise SinkFailed(
+                f"{path} cannot be written to ({error.strerror}); give it room, or rights."
+            ) from error
+        file.setFormatter(JsonLines())
+        handlers.append(file)
+    if form is not None:
+        shown = _StreamHandler(stream)
+        shown.setFormatter(JsonLines() if form == "json" else TextLines())
+        shown.setLevel(max(level, logging.WARNING))
+        handlers.append(shown)
+    was = logger.level
+    logger.setLevel(level)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield logger
+    finally:
+        logger.setLevel(was)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            with contextlib.suppress(OSError):  # the last lines, on a full disk
+                handler.close()

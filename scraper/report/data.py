@@ -1,0 +1,315 @@
+"""The ledger → a Report: sums that SQLite makes, and a few rows to look at.
+
+In: a LedgerReader. Out: one frozen object whose size does not depend on the number of rows.
+Must never: read all rows into Python; take more than some seconds at ten million rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scraper.errors import OutcomeClass, State, outcome_class
+from scraper.ledger import LedgerReader, Recorded, Run
+from scraper.ledger_reader import Commit, HostTotals
+from scraper.outdir import OutputFolder
+from scraper.records import Outcome
+from scraper.units import show_count, show_seconds
+
+ReadItems = Callable[[Path, Sequence[tuple[str, str | None]]], Iterable[bytes | None]]
+"""(output folder, [(path, shard), ...]) → the bytes of each, in order; None for what is not there."""
+
+TOP_HOSTS = 20
+SAMPLES = 5
+PICTURES = 60
+PICTURE_BYTES = 8 * 1024 * 1024
+"""Larger ones are not read for a thumbnail: a few of them would be all the memory we promise to need."""
+
+SLOTS = 60
+PERCENTILES = (50, 90, 99)
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A class of rows that came to nothing: failed, or skipped.
+
+    Attributes:
+        of: the class: its name, whose fault, what it means.
+        rows: how many.
+        samples: the first of them.
+    """
+
+    of: OutcomeClass
+    rows: int
+    samples: Sequence[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class RateSlot:
+    """A stretch of running time; pauses between runs are left out.
+
+    Attributes:
+        start_s: running time at its beginning.
+        seconds: how long it is.
+        ok: rows that ended ok in it; parts of rows, since a commit may span slots.
+        skipped: as ``ok``.
+        failed: as ``ok``.
+    """
+
+    start_s: float
+    seconds: float
+    ok: float
+    skipped: float
+    failed: float
+
+
+@dataclass(frozen=True, slots=True)
+class TimeMeans:
+    """Where the time of an average row went, in milliseconds."""
+
+    dns_ms: float = 0.0
+    connect_ms: float = 0.0
+    tls_ms: float = 0.0
+    first_byte_ms: float = 0.0
+    body_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A row that may be shown."""
+
+    row: int
+    url: str
+    path: str
+    shard: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a job came to, over all of its runs.
+
+    Attributes:
+        out: the output folder.
+        pipeline: the pipeline's name.
+        by_class: rows by outcome class, most first.
+        bytes: bytes of bodies, decoded.
+        written_bytes: bytes at rest in the output folder, where they are in a few files; else None.
+        seconds: running time, summed over the runs.
+        runs: each run, oldest first.
+        hosts_total: how many hosts there are.
+        hosts: those with the most rows.
+        sizes: (least size in bytes, rows), a power of two apart, ascending.
+        slots: the rate over running time.
+        percentiles_ms: 50, 90, 99 → milliseconds within which that share of the asked rows ended.
+        means: where the time of an average row went.
+        failures: failed classes, most rows first, each with its first rows.
+        skips: the same for skipped ones.
+        pictures: rows to show, spread evenly over the list.
+        settings: the pipeline's settings.
+        inputs: the lists.
+        version: of the package in the last run.
+    """
+
+    out: Path
+    pipeline: str
+    by_class: Mapping[str, int]
+    bytes: int = 0
+    written_bytes: int | None = None
+    seconds: float = 0.0
+    runs: Sequence[Run] = ()
+    hosts_total: int = 0
+    hosts: Sequence[HostTotals] = ()
+    sizes: Sequence[tuple[int, int]] = ()
+    slots: Sequence[RateSlot] = ()
+    percentiles_ms: Mapping[int, float] = field(default_factory=dict)
+    means: TimeMeans = TimeMeans()
+    failures: Sequence[Failure] = ()
+    skips: Sequence[Failure] = ()
+    pictures: Sequence[Picture] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
+    inputs: Sequence[str] = ()
+    version: str = ""
+
+    @classmethod
+    def from_ledger(cls, reader: LedgerReader, out: Path) -> Report:
+        """Sum a ledger up.
+
+        Raises:
+            UsageError: the ledger is damaged.
+        """
+        meta = reader.meta()
+        counts = dict(sorted(reader.counts().items(), key=lambda one: (-one[1], one[0])))
+        runs = reader.runs()
+        totals = reader.totals()
+        hosts_total, hosts = reader.hosts(TOP_HOSTS)
+        asked = max(1, totals.asked)
+        before_body_ms = totals.dns_ms + totals.connect_ms + totals.tls_ms + totals.first_byte_ms
+        return cls(
+            out=out,
+            pipeline=meta.pipeline if meta else "",
+            by_class=counts,
+            bytes=totals.bytes,
+            written_bytes=_bytes_at_rest(out),
+            seconds=sum(run.seconds for run in runs),
+            runs=runs,
+            hosts_total=hosts_total,
+            hosts=hosts,
+            sizes=_by_powers(reader.sizes()),
+            slots=_slots(runs, reader.commits()),
+            percentiles_ms=_percentiles(reader.durations()),
+            means=TimeMeans(
+                totals.dns_ms / asked,
+                totals.connect_ms / asked,
+                totals.tls_ms / asked,
+                totals.first_byte_ms / asked,
+                max(0.0, totals.total_ms - before_body_ms) / asked,
+            ),
+            failures=_failures(reader, counts, State.FAILED),
+            skips=_failures(reader, counts, State.SKIPPED),
+            pictures=_pictures(reader.sample("ok", PICTURES)),
+            settings=meta.settings if meta else {},
+            inputs=tuple(meta.inputs) if meta else (),
+            version=meta.version if meta else "",
+        )
+
+    @classmethod
+    def of(cls, out: Path | str) -> Report:
+        """The report of an output folder.
+
+        Raises:
+            UsageError: no run has written there, or its ledger is damaged.
+        """
+        folder = OutputFolder.existing(out)
+        with LedgerReader(folder.ledger_path) as reader:
+            return cls.from_ledger(reader, folder.root)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Report {self.pipeline} {self.out}: {show_count(self.rows)} rows, {show_count(self.ok)} ok, "
+            f"{show_count(self.skipped)} skipped, {show_count(self.failed)} failed, {show_seconds(self.seconds)}>"
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows that have ended: ok + skipped + failed."""
+        return sum(self.by_class.values())
+
+    @property
+    def ok(self) -> int:
+        """Rows that ended well."""
+        return self._count(State.OK)
+
+    @property
+    def skipped(self) -> int:
+        """Rows that were not wanted."""
+        return self._count(State.SKIPPED)
+
+    @property
+    def failed(self) -> int:
+        """Rows that failed."""
+        return self._count(State.FAILED)
+
+    def _count(self, state: State) -> int:
+        return sum(rows for name, rows in self.by_class.items() if outcome_class(name).state is state)
+
+    @property
+    def rate(self) -> float:
+        """Rows ended per second of running time."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last run came to its own end, and not by an interrupt or a fault."""
+        return bool(self.runs) and self.runs[-1].exit in (0, 1)
+
+    def exit_code(self, max_failed: int = 0) -> int:
+        """0 if no more than ``max_failed`` rows failed, else 1."""
+        return 0 if self.failed <= max_failed else 1
+
+    def failed_rows(self) -> Iterator[Recorded]:
+        """The failed rows, streamed from the ledger, in the order of the list."""
+        with LedgerReader(OutputFolder(self.out).ledger_path) as reader:
+            yield from reader.rows(State.FAILED)
+
+
+def _failures(reader: LedgerReader, counts: Mapping[str, int], state: State) -> tuple[Failure, ...]:
+    return tuple(
+        Failure(outcome_class(name), rows, tuple(one.outcome for one in reader.first(name, SAMPLES)))
+        for name, rows in counts.items()
+        if outcome_class(name).state is state
+    )
+
+
+def _pictures(sampled: Iterable[Recorded]) -> tuple[Picture, ...]:
+    return tuple(
+        Picture(row.row, row.url, row.path, row.shard)
+        for row, _ in sampled
+        if row.path and row.bytes <= PICTURE_BYTES and Path(row.path).suffix.lower() in PICTURE_SUFFIXES
+    )
+
+
+def _by_powers(sizes: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Sizes in steps of two, without gaps; all that is below 256 bytes in the first."""
+    rows: dict[int, int] = {}
+    for size, n in sizes:
+        power = max(7, size.bit_length() - 1)
+        rows[power] = rows.get(power, 0) + n
+    if not rows:
+        return ()
+    return tuple((1 << power, rows.get(power, 0)) for power in range(min(rows), max(rows) + 1))
+
+
+def _percentiles(durations: Sequence[tuple[int, int]]) -> dict[int, float]:
+    total = sum(rows for _, rows in durations)
+    found: dict[int, float] = {}
+    seen = 0
+    for ms, rows in durations:
+        seen += rows
+        for percent in PERCENTILES:
+            if percent not in found and seen * 100 >= total * percent:
+                found[percent] = ms + 0.5  # the middle of the millisecond
+    return found
+
+
+def _slots(runs: Sequence[Run], commits: Iterable[Commit]) -> tuple[RateSlot, ...]:
+    """Spread what each commit made durable evenly over the time since the one before it in the same run."""
+    total_s = sum(run.seconds for run in runs)
+    if total_s <= 0:
+        return ()
+    offsets = [sum(run.seconds for run in runs[:n]) for n in range(len(runs))]
+    width = total_s / SLOTS
+    sums = [[0.0, 0.0, 0.0] for _ in range(SLOTS)]
+    run, since = -1, 0.0
+    for commit in commits:
+        if not 0 <= commit.run < len(runs):
+            continue
+        if commit.run != run:
+            run, since = commit.run, offsets[commit.run]
+        # Held within the run: the clock may have been set back or forth meanwhile.
+        until = offsets[run] + min(max(commit.at - runs[run].started, 0.0), runs[run].seconds)
+        until = max(until, since)
+        first, last = (min(SLOTS - 1, int(t / width)) for t in (since, until))
+        for n in range(first, last + 1):
+            overlap = min(until, (n + 1) * width) - max(since, n * width)
+            share = max(0.0, overlap) / (until - since) if until > since else 1 / (last - first + 1)
+            for state, rows in enumerate((commit.ok, commit.skipped, commit.failed)):
+                sums[n][state] += rows * share
+        since = until
+    return tuple(RateSlot(n * width, width, *sums[n]) for n in range(SLOTS))
+
+
+def _bytes_at_rest(out: Path) -> int | None:
+    """What the results take up; None if they are a file a row, which would take long to add up."""
+    total = 0
+    try:
+        for entry in out.iterdir():
+            if entry.is_dir():
+                if entry.name != ".scraper":
+                    return None
+            elif entry.name != "report.html":
+                total += entry.stat().st_size
+    except OSError:  # gone between the one call and the other
+        return None
+    return total

@@ -1,0 +1,72 @@
+"""A Report as plain text for a terminal: what ended how, how fast, and where to look.
+
+In: a Report. Out: text of at most ``width`` columns, commands excepted. Must never: show what a stranger chose,
+a URL or a message, to a terminal that might obey it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from scraper.log import escaped
+from scraper.report.data import Failure, Report
+from scraper.units import show_bytes, show_count, show_ms, show_rate, show_seconds, show_share
+
+MOST_CLASSES = 12
+
+
+def render_terminal(report: Report, width: int = 100) -> str:
+    """The report in some 10 to 30 lines, without a line break at the end. Commands are never cut short."""
+    lines = [*_summary(report)]
+    if report.failures:
+        lines += ["", *_classes("failed because", report.failures)]
+    if report.skips:
+        lines += ["", *_classes("skipped because", report.skips)]
+    return "\n".join([*(line[:width].rstrip() for line in lines), "", *_where(report)]).rstrip()
+
+
+def _summary(report: Report) -> Iterator[str]:
+    counts = (report.rows, report.ok, report.skipped, report.failed)
+    wide = max(len(show_count(count)) for count in counts)
+    ended = f"in {show_seconds(report.seconds)}, {show_rate(report.rate)} rows/s"
+    yield f"{report.pipeline or 'no run'} -> {escaped(str(report.out))}"
+    yield f"  rows     {show_count(report.rows):>{wide}}   {ended}"
+    yield f"  ok       {show_count(report.ok):>{wide}}   {show_share(report.ok, report.rows)}"
+    yield f"  skipped  {show_count(report.skipped):>{wide}}   {show_share(report.skipped, report.rows)}"
+    yield f"  failed   {show_count(report.failed):>{wide}}   {show_share(report.failed, report.rows)}"
+    fetched = f"  fetched  {show_bytes(report.bytes)}"
+    if report.seconds:
+        fetched += f", {show_bytes(report.bytes / report.seconds)}/s"
+    if report.hosts_total:
+        fetched += f", from {show_count(report.hosts_total)} host{'s' if report.hosts_total > 1 else ''}"
+    yield fetched
+    if report.written_bytes:
+        yield f"  written  {show_bytes(report.written_bytes)}"
+    if report.percentiles_ms:
+        marks = ", ".join(f"{percent} % in {show_ms(ms)}" for percent, ms in report.percentiles_ms.items())
+        yield f"  latency  {marks}"
+
+
+def _classes(title: str, failures: Sequence[Failure]) -> Iterator[str]:
+    shown = failures[:MOST_CLASSES]
+    name_wide = max(len(title), *(len(one.of.name) for one in shown))
+    rows_wide = max(len(show_count(one.rows)) for one in shown)
+    yield f"  {title:<{name_wide}}  {'rows':>{max(4, rows_wide)}}  whose fault  what it means"
+    for one in shown:
+        rows = f"{show_count(one.rows):>{max(4, rows_wide)}}"
+        yield f"  {one.of.name:<{name_wide}}  {rows}  {one.of.fault.value:<11}  {one.of.meaning}"
+    rest = len(failures) - len(shown)
+    if rest:
+        left = sum(one.rows for one in failures[MOST_CLASSES:])
+        yield f"  and {rest} more class{'es' if rest > 1 else ''}, {show_count(left)} rows"
+
+
+def _where(report: Report) -> Iterator[str]:
+    out = shlex.quote(str(report.out))
+    if (report.out / "report.html").is_file():
+        yield f"  look at      {escaped(str(report.out / 'report.html'))}"
+    if report.failed:
+        yield f"  failed rows  scraper results {out} --state failed"
+    if report.runs and not report.is_complete:
+        yield f"  not all rows have ended; go on with:  scraper resume {out}"
