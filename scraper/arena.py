@@ -10,8 +10,8 @@ Here bodies are ordinary bytes and only their sum is bounded. The interface is t
 outside this file knows where the bytes are.
 
 Must never: dead-lock. When the budget is spent, the slot that has been filling longest may still grow: it
-completes, is transformed and written, and frees its bytes. So the most that is ever held is the budget plus
-one body of ``--max-bytes``.
+completes, is transformed and written, and frees its bytes. The next one may not go over the budget before that,
+so the most that is ever held is the budget plus one body of ``--max-bytes``.
 """
 
 from __future__ import annotations
@@ -60,18 +60,23 @@ class Arena:
         try:
             await granted
         except asyncio.CancelledError:
-            if self._waiting.pop(slot, None) is None:  # granted and cancelled in the same turn of the loop
+            self._waiting.pop(slot, None)
+            if granted.cancelled():
+                self._grant()  # those behind us may have waited for our turn only
+            else:  # granted and cancelled in the same turn of the loop
                 slot.held -= more
                 self._give(more)
-            else:
-                self._grant()
             raise
 
     def _is_oldest(self, slot: Slot) -> bool:
         return next(iter(self._filling), None) is slot
 
     def _may_hold(self, slot: Slot, more: int) -> bool:
-        return self.held + more <= self.budget or self._is_oldest(slot)
+        if self.held + more <= self.budget:
+            return True
+        # Over the budget on its own account only. What others hold beyond it is of bodies that are complete,
+        # and so on their way out.
+        return self._is_oldest(slot) and self.held - slot.held <= self.budget
 
     def _hold(self, slot: Slot, more: int) -> None:
         slot.held += more
@@ -80,12 +85,13 @@ class Arena:
 
     def _give(self, less: int) -> None:
         self.held -= less
+        self.peak = max(self.peak, self.held)  # ``less`` is negative for a result larger than its input
         self._grant()
 
     def _grant(self) -> None:
         """Let those go on who now may: the oldest slot whatever it asks, the others first come, first served."""
         oldest = next(iter(self._filling), None)
-        if oldest in self._waiting:
+        if oldest in self._waiting and self._may_hold(oldest, self._waiting[oldest][0]):
             self._admit(oldest)
         while self._waiting:
             first = next(iter(self._waiting))

@@ -4,8 +4,8 @@
         await channel.put(item)
     while (batch := await channel.take(16)) is not None: ...        any number of readers
 
-Leaving the last ``producer()`` block closes the channel: readers get what is left, then None. Leaving it by an
-exception does not: the task group cancels the readers, and nobody mistakes a crash for the end of the work.
+Leaving the last ``producer()`` block closes the channel: readers get what is left, then None. Once one was left by
+an exception, none does: the task group cancels the readers, and nobody mistakes a crash for the end of the work.
 
 Must never: be unbounded; hand an item to two readers; lose an item while it is open.
 """
@@ -69,6 +69,8 @@ class Channel(Generic[T]):
         self._queue: asyncio.Queue[T | _End] = asyncio.Queue(bound)
         self._producers = 0
         self._closed = False
+        self._broken = False
+        self._marked = False  # the mark of the end is in the queue
         self._peak = 0
         self._passed = 0
         self._blocked_put_s = 0.0
@@ -80,7 +82,7 @@ class Channel(Generic[T]):
 
     @contextmanager
     def producer(self) -> Iterator[Channel[T]]:
-        """Hold the channel open. The last to leave without an exception closes it.
+        """Hold the channel open. The last to leave closes it, unless any has left by an exception.
 
         Enter before any reader could see the channel empty: in the task that starts the stages, or as the
         first thing that a stage does without awaiting.
@@ -92,16 +94,25 @@ class Channel(Generic[T]):
             yield self
         except BaseException:
             self._producers -= 1
+            self._broken = True
             raise
         self._producers -= 1
-        if self._producers == 0:
-            self._close()
+        if self._producers == 0 and not self._broken:
+            self._closed = True
+            self._mark_end()
 
-    def _close(self) -> None:
-        self._closed = True
-        # The end needs no room of its own: a full queue has readers to come, who find the flag set.
-        if not self._queue.full():
+    def _mark_end(self) -> None:
+        """Put the mark behind the last item, now or as soon as there is room: it wakes the readers that wait."""
+        if not self._marked and not self._queue.full():
             self._queue.put_nowait(_END)
+            self._marked = True
+
+    def _was_got(self, item: T | _End) -> None:
+        """After each get: the mark stays in the queue, for the next reader."""
+        if isinstance(item, _End):
+            self._marked = False
+        if self._closed:
+            self._mark_end()
 
     async def put(self, item: T) -> None:
         """Add an item, waiting for room."""
@@ -145,8 +156,8 @@ class Channel(Generic[T]):
         spent = cost(batch[0]) if cost else 0.0
         while len(batch) < limit and (cost is None or spent < most) and not self._queue.empty():
             item = self._queue.get_nowait()
+            self._was_got(item)
             if isinstance(item, _End):
-                self._queue.put_nowait(_END)
                 break
             batch.append(item)
             if cost:
@@ -157,8 +168,6 @@ class Channel(Generic[T]):
     async def _first(self, wait_s: float | None) -> tuple[T] | _End | None:
         """One item in a tuple, the end, or None when ``wait_s`` has passed."""
         if self._queue.empty():
-            if self._closed:
-                return _END
             since = time.monotonic()
             try:
                 async with asyncio.timeout(wait_s):
@@ -169,16 +178,12 @@ class Channel(Generic[T]):
                 self._blocked_get_s += time.monotonic() - since
         else:
             item = self._queue.get_nowait()
-        if isinstance(item, _End):
-            self._queue.put_nowait(_END)  # for the next reader
-            return _END
-        return (item,)
+        self._was_got(item)
+        return item if isinstance(item, _End) else (item,)
 
     def statistics(self) -> ChannelStatistics:
         """A snapshot, cheap enough for every redraw of a progress bar."""
-        size = self._queue.qsize()
-        if self._closed and size and not self._queue.full():
-            size -= 1  # the mark of the end
+        size = self._queue.qsize() - self._marked
         return ChannelStatistics(
             self.name, size, self.bound, self._peak, self._passed, self._blocked_put_s, self._blocked_get_s
         )

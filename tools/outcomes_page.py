@@ -9,12 +9,12 @@ from scraper.errors import OUTCOME_CLASSES, RETRIED_STATUSES, State
 INTRODUCTION = """\
 # How a row can end
 
-Every row of a list ends as exactly one outcome, whatever happens on the way: rows in = ok + skipped + failed. The
-list of classes is closed; it is written once, in `scraper/errors.py`, and this page is made from it by `make docs`.
+Every row of a list ends as exactly one outcome, whatever happens on the way: rows in = ok + skipped + failed.
+The list of classes is closed; it is written once, in `scraper/errors.py`, and `make docs` makes this page from it.
 
-`scraper results OUT` prints the outcome of each row, `--state failed` those that count towards `--max-failed`, and
-`--class http` all of a family. *Fault* says who would have to act for a later run to end differently. *Asked again*
-says whether further attempts are made within the run (`--retries`).
+`scraper results OUT` prints the outcome of each row, `--state failed` those that count towards `--max-failed`,
+and `--class http` all of a family. *Fault* says who would have to act for a later run to end differently.
+*Asked again* says whether further attempts are made within the run (`--retries`).
 """
 
 

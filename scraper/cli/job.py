@@ -208,7 +208,7 @@ def _ending(report: Report, caught: Caught, max_failed: int) -> int:
     """Print what happened; the exit code."""
     from scraper.report import render_terminal
 
-    print(render_terminal(report, _width()), flush=True)
+    voice.show(render_terminal(report, _width()))
     if caught.number and not report.is_complete:
         voice.say(f"Interrupted; what is done is kept. Go on with: scraper resume {shlex.quote(str(report.out))}")
         return caught.exit_code
@@ -268,5 +268,5 @@ def report(out: str) -> int:
     missing = write_page(report, OutputFolder(out))
     if missing is not None:
         voice.say(f"report.html was not written: {missing}", "warning")
-    print(render_terminal(report, _width()))
+    voice.show(render_terminal(report, _width()))
     return 0

@@ -1,4 +1,4 @@
-"""What is said on stderr. In: sentences and errors. Out: lines, as text or as JSON. Must never: raise."""
+"""What is said: sentences and errors on stderr, reports on stdout. Must never: raise because nobody listens."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ def say(sentence: str, level: str = "info") -> None:
         line = f"scraper: {line}"
     with contextlib.suppress(OSError, ValueError):  # stderr may be closed
         print(line, file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Text on stdout; nothing if whoever read it has gone (``| head``), which must not change the exit code."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python would complain again while closing it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def explain(error: BaseException, log: Path | None = None) -> int:

@@ -1,5 +1,7 @@
-"""A file for each item: ``NNNNN/KEY.ext`` in the output folder. Beside it ``KEY.txt``, the caption, and
-``KEY.json``, what is known of the row, where there is a caption, a further column or a field.
+"""A file for each item: ``NNNNN/KEY.ext`` in the output folder.
+
+Beside it stand ``KEY.txt``, the caption, and ``KEY.json``, what is known of the row, where there is a caption, a
+further column or a field.
 
 In: Results. Out: files, and Outcomes that know their paths.
 Must never: let anything stand under a final name that is incomplete or that the ledger does not know of; write

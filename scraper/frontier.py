@@ -1,0 +1,400 @@
+"""Who is next. Rows from the list in; out, to each worker that asks, a request whose host has a permit to spare.
+
+    admit ─▶ turns ─▶ lease          in memory, a bounded window of each host
+       └─▶ backlog ─┘                on disk, what a host has beyond its window
+
+The list is read on only while somebody wants what may be in it: a worker has nothing to do, or soon would. What is
+read on the way and belongs to a host with a full window goes to the backlog, and comes back in order as the window
+empties.
+
+How it ends. All is done: the list is closed and nothing is queued, deferred, spilled or out; each waiting worker
+gets None. The run stops: each worker gets None at once, ``admit`` returns, and what is queued stays unasked. The
+backlog fails: the next worker and the feeder raise its error.
+
+Must never: hold more than ``window_total`` rows of the list; look at all hosts, or all workers, for one event;
+wait with a permit in hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from scraper.backlog import Backlog
+from scraper.config import PermitConfig
+from scraper.errors import InternalFault
+from scraper.policies.turns import NO_HOST, Turns
+from scraper.records import Request
+
+LOOK_AHEAD = 1_000_000
+"""Rows on disk, some 120 bytes each and more with long URLs: a list sorted by host still finds its other hosts."""
+
+_SPILL_BATCH = 512
+"""Rows in one trip to the backlog's thread; a trip costs as much as some 50 rows."""
+
+_ENOUGH = 3
+"""Rounds of requests ready beyond those out at which reading on ends; it resumes at one less."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierStatistics:
+    """The frontier at one moment.
+
+    Attributes:
+        hosts: hosts of which anything is in memory.
+        queued: requests that wait for their host's turn only.
+        out: requests leased.
+        deferred: requests that wait for a time.
+        spilled: rows in the backlog.
+        idle: workers that wait for a request.
+    """
+
+    hosts: int
+    queued: int
+    out: int
+    deferred: int
+    spilled: int
+    idle: int
+
+
+class Frontier:
+    """The requests of a run, from the list to the workers and, for retries and redirects, back.
+
+    Args:
+        permits: how many workers there are to feed, and how many of them one host may have.
+        backlog: takes the rows beyond the windows. Open for as long as the frontier is used.
+        window_per_host: rows of one host in memory beyond which the list's go to the backlog. None for 16 rounds
+            of the host's permits, at least 32: a reload of half of that is well worth a trip to the disk.
+        window_total: rows of the list in memory. None for 20,000 (about 20 MB), or as much as it takes to give
+            every worker a host with a full window, twice over.
+        look_ahead: rows in the backlog at which the list is not read on, whoever waits.
+    """
+
+    def __init__(
+        self,
+        permits: PermitConfig,
+        backlog: Backlog,
+        *,
+        window_per_host: int | None = None,
+        window_total: int | None = None,
+        look_ahead: int = LOOK_AHEAD,
+    ) -> None:
+        window = max(32, 16 * permits.per_host) if window_per_host is None else window_per_host
+        full_hosts = -(-permits.concurrency // permits.per_host)
+        total = max(20_000, 2 * full_hosts * window) if window_total is None else window_total
+        if window < 1 or total < window or look_ahead < 1:
+            raise ValueError("a host's window and the look-ahead need a row, and the total a host's window")
+        self._backlog = backlog
+        self._window = window
+        self._window_total = total
+        self._look_ahead = look_ahead
+        self._concurrency = permits.concurrency
+        # Counting four rounds of a host lets the hosts that keep all workers busy also keep the list unread.
+        self._turns = Turns(permits.per_host, min(window, 4 * permits.per_host))
+        self._rows = 0  # let in and neither ended nor in the backlog, those being reloaded included
+        self._spilled = 0
+        self._spills: dict[str, int] = {}  # rows in the backlog, by host
+        self._reloading: set[str] = set()
+        self._to_reload: deque[str] = deque()  # those of them for which there was no room yet
+        self._idle: dict[asyncio.Future[tuple[str, Request] | None], None] = {}
+        self._feeder: asyncio.Future[None] | None = None
+        self._feeding = asyncio.Lock()
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = 0.0  # kept here: uvloop gives a handle without a time for a time that has come
+        self._failure: BaseException | None = None
+        self._is_closed = False
+        self._is_stopped = False
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        return (
+            f"<Frontier {now.hosts} hosts, {now.queued} queued, {now.out} out, "
+            f"{now.deferred} deferred, {now.spilled} spilled>"
+        )
+
+    def statistics(self) -> FrontierStatistics:
+        """A snapshot, O(1)."""
+        turns = self._turns
+        counts = (turns.hosts, turns.queued, turns.out, turns.deferred)
+        return FrontierStatistics(*counts, spilled=self._spilled, idle=len(self._idle))
+
+    # The list's side.
+
+    async def admit(self, requests: Sequence[Request]) -> bool:
+        """Let rows of the list in, in order, waiting while nobody wants them.
+
+        Returns:
+            False if the run has stopped: there is no point in coming back.
+
+        Raises:
+            RuntimeError: the frontier is closed.
+            SinkFailed: the backlog's disk refused.
+        """
+        if self._is_closed and not self._is_stopped:
+            raise RuntimeError("the frontier is closed: it takes no more rows of the list")
+        async with self._feeding:
+            beyond: list[tuple[str, Request]] = []
+            for request in requests:
+                if beyond and (len(beyond) >= _SPILL_BATCH or not self._wants(_ENOUGH)):
+                    await self._spill(beyond)
+                    beyond = []
+                if not await self._hunger():
+                    return False
+                self._place(request, beyond)
+            await self._spill(beyond)
+        return not self._is_stopped
+
+    def close(self) -> None:
+        """The list has been read to its end."""
+        self._is_closed = True
+        self._move_on()
+
+    def _place(self, request: Request, beyond: list[tuple[str, Request]]) -> None:
+        """Into memory, or behind those of the same host that are on disk or on their way there."""
+        host = request.host
+        spilled = self._spills.get(host, 0)
+        if not spilled and (host == NO_HOST or self._turns.waiting(host) < self._window):
+            self._rows += 1
+            self._turns.add(host, request, self._now())
+            self._hand_out()
+            return
+        self._spills[host] = spilled + 1
+        self._spilled += 1
+        beyond.append((host, request))
+
+    async def _spill(self, beyond: list[tuple[str, Request]]) -> None:
+        """To disk. Nothing is reloaded between ``_place`` and here, or it might look for what is not there yet."""
+        pushing = self._backlog.push(beyond) if beyond else None
+        self._reload()
+        if pushing is not None:
+            await asyncio.shield(pushing)  # a cancelled feeder must not take back what is counted as spilled
+
+    def _wants(self, rounds: int) -> bool:
+        """Whether to read on: somebody has, or would soon have, nothing to do, and there is room for what comes.
+
+        A quarter of the room is left to the backlog, so that a host's rows on disk never wait for the list.
+        """
+        return (
+            (bool(self._idle) or self._turns.supply < rounds * self._concurrency)
+            and self._rows < self._window_total - self._window_total // 4
+            and self._spilled < self._look_ahead
+        )
+
+    async def _hunger(self) -> bool:
+        """Wait until a row of the list is wanted. False when none will be."""
+        rounds = _ENOUGH
+        while not self._is_stopped:
+            if self._failure is not None:
+                raise self._failure
+            if self._wants(rounds):
+                return True
+            self._reload()
+            rounds = _ENOUGH - 1  # having stopped, wait for a whole round to be used up
+            self._feeder = asyncio.get_running_loop().create_future()
+            try:
+                await self._feeder
+            finally:
+                self._feeder = None
+        return False
+
+    # The workers' side.
+
+    def lease(self) -> Lease:
+        """``async with frontier.lease() as request``: the next request, with its host's permit for the block.
+
+        None when there will be no more. Leaving the block gives the permit back, and ends the row unless it was
+        readmitted.
+
+        Raises:
+            SinkFailed: the backlog's disk refused.
+        """
+        return Lease(self)
+
+    def readmit(self, request: Request, *, not_before: float = 0.0, front: bool = False) -> None:
+        """Take back the request in hand, for another attempt or another hop, which may be to another host.
+
+        Args:
+            request: what to ask next.
+            not_before: earliest time, by the loop's clock.
+            front: before what its host has queued, rather than behind.
+
+        Raises:
+            RuntimeError: no request is out.
+        """
+        if self._turns.out == 0:
+            raise RuntimeError("nothing is leased, so nothing can be readmitted")
+        if self._is_stopped:
+            return
+        self._rows += 1
+        self._turns.add(request.host, request, self._now(), front=front, not_before=not_before)
+        self._move_on()
+
+    def hold(self, host: str, until: float) -> None:
+        """Let no request of ``host`` (``Request.host``) go out before ``until``, by the loop's clock."""
+        self._turns.hold(host, until, self._now())
+        self._move_on()
+
+    def stop(self) -> None:
+        """Hand out nothing any more. What is out may still be given back."""
+        self._is_stopped = True
+        self._move_on()
+
+    async def _next(self) -> tuple[str, Request] | None:
+        if self._failure is not None:
+            raise self._failure
+        if self._is_over():
+            return None
+        if (taken := self._turns.take(self._now())) is not None:
+            self._was_taken(taken[0])
+            self._reload()
+            return taken
+        turn: asyncio.Future[tuple[str, Request] | None] = asyncio.get_running_loop().create_future()
+        self._idle[turn] = None
+        self._move_on()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            self._idle.pop(turn, None)
+            if turn.done() and not turn.cancelled() and turn.exception() is None and (handed := turn.result()):
+                self._give_on(*handed)  # handed over and cancelled in the same turn of the loop
+            raise
+
+    def _give_on(self, host: str, request: Request) -> None:
+        self._turns.add(host, request, self._now(), front=True)
+        self._turns.give_back(host)
+        self._move_on()
+
+    def _end_lease(self, host: str) -> None:
+        self._rows -= 1
+        self._turns.give_back(host)
+        self._move_on()
+
+    # Between the two: what may happen next, after each event; O(1) each.
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _move_on(self) -> None:
+        self._hand_out()
+        self._reload()
+        if self._feeder is None or self._feeder.done():
+            return
+        if self._is_stopped or self._failure is not None or self._wants(_ENOUGH - 1):
+            self._feeder.set_result(None)
+
+    def _is_over(self) -> bool:
+        return self._is_stopped or (self._is_closed and self._rows == 0 and self._spilled == 0)
+
+    def _hand_out(self, now: float | None = None) -> None:
+        """Give idle workers what is ready, or word that it is over, and be back when the next time comes."""
+        if not self._idle:
+            return
+        if self._failure is not None or self._is_over():
+            self._dismiss()
+            return
+        now = self._now() if now is None else now
+        while self._idle:
+            # The last to fall idle: any worker will do, and this end of a dict is the cheap one.
+            turn = next(reversed(self._idle))
+            if not turn.done():  # else cancelled, and its task has not run yet
+                if (taken := self._turns.take(now)) is None:
+                    self._set_timer()
+                    return
+                turn.set_result(taken)
+                self._was_taken(taken[0])
+            del self._idle[turn]
+
+    def _dismiss(self) -> None:
+        idle, self._idle = self._idle, {}
+        for turn in idle:
+            if turn.done():
+                continue
+            if self._failure is not None:
+                turn.set_exception(self._failure)
+            else:
+                turn.set_result(None)
+
+    def _set_timer(self) -> None:
+        when = self._turns.next_time()
+        if when is None or (self._timer is not None and self._rings_at <= when):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings_at = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._ring, when)
+
+    def _ring(self, when: float) -> None:
+        self._timer = None
+        # Loops that round their timers may be early; the time that was asked for has come all the same.
+        self._hand_out(max(when, self._now()))
+        self._move_on()
+
+    # The backlog's side.
+
+    def _was_taken(self, host: str) -> None:
+        """A window has emptied by one row: is it time to reload?"""
+        if host not in self._spills or host in self._reloading:
+            return
+        if self._turns.waiting(host) <= self._window // 2:
+            self._reloading.add(host)
+            self._to_reload.append(host)
+
+    def _reload(self) -> None:
+        """Fetch rows back, as far as there is room, for the hosts that have waited longest for it."""
+        while self._to_reload and not self._is_stopped and self._failure is None:
+            if (room := self._window_total - self._rows) <= 0:
+                return  # each row that ends comes by here again
+            host = self._to_reload.popleft()
+            limit = min(room, max(1, self._window - self._turns.waiting(host)))
+            self._rows += limit
+            coming = self._backlog.pull(host, limit)
+            coming.add_done_callback(partial(self._reloaded, host, limit))
+
+    def _reloaded(self, host: str, limit: int, coming: asyncio.Future[list[Request]]) -> None:
+        self._rows -= limit
+        if coming.cancelled():
+            return
+        self._failure = self._failure or coming.exception()
+        if self._failure is None and not self._is_stopped:
+            self._take_in(host, coming.result())
+        self._move_on()
+
+    def _take_in(self, host: str, requests: list[Request]) -> None:
+        if not requests:
+            self._failure = InternalFault(f"Rows of {host} were lost between memory and disk: {self!r}.")
+            return
+        self._rows += len(requests)
+        self._spilled -= len(requests)
+        self._spills[host] -= len(requests)
+        if self._spills[host] == 0:
+            del self._spills[host]
+        now = self._now()
+        for request in requests:
+            self._turns.add(host, request, now)
+        self._reloading.discard(host)
+        self._was_taken(host)
+
+
+class Lease:
+    """One worker's hold on one request and one permit of its host. Used once, by ``async with``."""
+
+    __slots__ = ("_frontier", "_host")
+
+    def __init__(self, frontier: Frontier) -> None:
+        self._frontier = frontier
+        self._host: str | None = None
+
+    async def __aenter__(self) -> Request | None:
+        taken = await self._frontier._next()
+        if taken is None:
+            return None
+        self._host, request = taken
+        return request
+
+    async def __aexit__(self, *_: object) -> None:
+        host, self._host = self._host, None
+        if host is not None:
+            self._frontier._end_lease(host)
