@@ -159,7 +159,8 @@ async def arun(
             await _run_to_end(job, watch)
         with LedgerReader(folder.ledger_path) as reader:
             report = Report.from_ledger(reader, folder.root)
-        write_page(report, folder)
+        if meter.by_class or not folder.report_path.exists():
+            write_page(report, folder)
     return report
 
 

@@ -41,6 +41,7 @@ class Run:
         exit: its exit code; None as for ``ended``.
         pid: its process.
         version: of this package.
+        rows: rows that ended in it.
     """
 
     started: float
@@ -49,6 +50,7 @@ class Run:
     exit: int | None
     pid: int
     version: str
+    rows: int
 
     @property
     def seconds(self) -> float:
@@ -145,7 +147,8 @@ class LedgerReader:
 
     def runs(self) -> list[Run]:
         """Every run so far, oldest first."""
-        sql = "SELECT started, last, ended, exit, pid, version FROM runs ORDER BY id"
+        rows = "(SELECT coalesce(sum(ok + skipped + failed), 0) FROM commits WHERE run = runs.id)"
+        sql = f"SELECT started, last, ended, exit, pid, version, {rows} FROM runs ORDER BY id"  # noqa: S608 - constants
         return [Run(*row) for row in self._each(sql)]  # type: ignore[arg-type] # the table's own column types
 
     def counts(self) -> Counter[str]:

@@ -96,7 +96,7 @@ class Report:
         by_class: rows by outcome class, most first.
         bytes: bytes of bodies, decoded.
         written_bytes: bytes at rest in the output folder, where they are in a few files; else None.
-        seconds: running time, summed over the runs.
+        seconds: running time, summed over the runs in which any row ended.
         runs: each run, oldest first.
         hosts_total: how many hosts there are.
         hosts: those with the most rows.
@@ -152,7 +152,7 @@ class Report:
             by_class=counts,
             bytes=totals.bytes,
             written_bytes=_bytes_at_rest(out),
-            seconds=sum(run.seconds for run in runs),
+            seconds=sum(run.seconds for run in runs if run.rows),
             runs=runs,
             hosts_total=hosts_total,
             hosts=hosts,

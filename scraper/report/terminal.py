@@ -30,7 +30,11 @@ def _summary(report: Report) -> Iterator[str]:
     counts = (report.rows, report.ok, report.skipped, report.failed)
     wide = max(len(show_count(count)) for count in counts)
     ended = f"in {show_seconds(report.seconds)}, {show_rate(report.rate)} rows/s"
+    if (runs := sum(bool(run.rows) for run in report.runs)) > 1:
+        ended += f", over {runs} runs"
     yield f"{report.pipeline or 'no run'} -> {escaped(str(report.out))}"
+    if len(report.runs) > 1 and report.is_complete and not report.runs[-1].rows:
+        yield "  nothing was left to do: every row had ended in an earlier run"
     yield f"  rows     {show_count(report.rows):>{wide}}   {ended}"
     yield f"  ok       {show_count(report.ok):>{wide}}   {show_share(report.ok, report.rows)}"
     yield f"  skipped  {show_count(report.skipped):>{wide}}   {show_share(report.skipped, report.rows)}"
