@@ -11,9 +11,11 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, BinaryIO, TextIO
@@ -23,8 +25,8 @@ from scraper.allocator import tune_allocator
 from scraper.config import Pipeline, RunConfig
 from scraper.engines import Job, engine_named
 from scraper.engines.reader import in_daemon_thread
-from scraper.errors import MissingExtra, ScraperError, UsageError
-from scraper.ledger import Ledger, LedgerReader, RunMeta
+from scraper.errors import MissingExtra, RunStopped, ScraperError, State, UsageError, outcome_class
+from scraper.ledger import Ledger, RunMeta
 from scraper.log import LogFormat, logging_to
 from scraper.meter import Meter
 from scraper.options import from_settings
@@ -42,6 +44,7 @@ INTERRUPTED = 130
 """What the ledger notes as the exit of a run that was stopped before its end."""
 
 Urls = Iterable[str | Mapping[str, object]]
+Lists = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +55,16 @@ class Watch:
         stop: set it to end the run early: nothing new is begun, and what is done is kept.
         progress: what to show on ``stream`` while it runs; see ``--progress``.
         stream: where that goes; stderr if None.
-        log_format: how warnings are written to stderr; None for not at all.
+        log_format: how warnings are written there; None for not at all.
+        on_report: called with the report before the page is written, which takes a second.
         options: what ``scraper resume`` needs to run the same command; kept with the output.
     """
 
     stop: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     progress: Progress = "none"
-    log_format: LogFormat | None = None
     stream: TextIO | None = None
+    log_format: LogFormat | None = None
+    on_report: Callable[[Report], None] | None = None
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
@@ -67,10 +72,12 @@ def run(
     pipeline: Pipeline,
     urls: Urls | None = None,
     *,
-    inputs: Sequence[str | PathLike[str]] = (),
     out: str | PathLike[str],
+    inputs: Lists = (),
+    stdin: BinaryIO | None = None,
     overwrite: bool = False,
     config: RunConfig | None = None,
+    watch: Watch | None = None,
     **settings: Any,
 ) -> Report:
     """Run a pipeline over a list and wait for its end. The same call again goes on where this one stopped.
@@ -78,11 +85,13 @@ def run(
     Args:
         pipeline: what to do with each URL, e.g. ``pipelines.images.build(image_size=256)``.
         urls: the list: strings, or mappings with a column named ``url``.
-        inputs: the list as files instead, as on the command line.
         out: the output folder.
+        inputs: the list as files instead: one or several, as on the command line.
+        stdin: what ``-`` among the inputs reads.
         overwrite: start over: delete what an earlier run left there.
         config: all settings at once, for those who have resolved them.
-        settings: the options of the command line by name: ``concurrency=128``, ``timeout=30.0``, …
+        watch: follows the run, and can end it.
+        settings: the options of the command line by name: ``concurrency=128``, ``timeout="30s"``, …
 
     Raises:
         UsageError: the list, the folder or a setting is wrong; the message says what to do.
@@ -95,17 +104,26 @@ def run(
         pass
     else:
         raise UsageError("run() cannot be called while an event loop is running; use: await arun(...)")
+    job = arun(
+        pipeline,
+        urls,
+        out=out,
+        inputs=inputs,
+        stdin=stdin,
+        overwrite=overwrite,
+        config=config,
+        watch=watch,
+        **settings,
+    )
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(
-            arun(pipeline, urls, inputs=inputs, out=out, overwrite=overwrite, config=config, **settings)
-        )
+        return runner.run(job)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """What makes the event loop: uvloop where there is one, asyncio's own elsewhere."""
     try:
         import uvloop
-    except ImportError:  # Windows
+    except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 
@@ -114,53 +132,48 @@ async def arun(
     pipeline: Pipeline,
     urls: Urls | None = None,
     *,
-    inputs: Sequence[str | PathLike[str]] = (),
-    stdin: BinaryIO | None = None,
     out: str | PathLike[str],
+    inputs: Lists = (),
+    stdin: BinaryIO | None = None,
     overwrite: bool = False,
     config: RunConfig | None = None,
     watch: Watch | None = None,
     **settings: Any,
 ) -> Report:
-    """As ``run``, inside a running event loop. ``watch`` follows the run and can end it; ``stdin`` feeds ``-``."""
+    """As ``run``, inside a running event loop, which it does not block."""
+    if not isinstance(pipeline, Pipeline):
+        raise UsageError("The first argument must be a pipeline, as pipelines.images.build() makes one.")
     watch = watch or Watch()
-    config = _resolved(pipeline, config, settings)
-    source = _opened(urls, inputs, stdin, config)
-    rows = await _with_first_row(source, watch.stop)
+    config = _resolved(config, settings)
+    lists = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
+    source = await asyncio.to_thread(_opened, urls, lists, stdin, config)
+    rows = await _with_first_row(source, urls is not None, watch.stop)
+    meta = await asyncio.to_thread(_meta, pipeline, source, lists, config, watch)
     tune_allocator()
-    with (
-        OutputFolder(out, overwrite=overwrite) as folder,
-        logging_to(folder.log_path, watch.log_format, watch.stream),
-    ):
-        async with Ledger.open(folder.ledger_path) as ledger:
-            await ledger.begin(
-                RunMeta(
-                    pipeline=pipeline.name,
-                    settings=pipeline.settings,
-                    inputs=[str(each) for each in inputs],
-                    fingerprint=source.fingerprint(),
-                    options=watch.options,
-                    version=__version__,
-                    started_at=time.time(),
-                )
-            )
-            meter = Meter()
-            job = Job(
-                pipeline=pipeline,
-                source=source,
-                rows=rows,
-                config=config,
-                ledger=ledger,
-                sink=pipeline.open_sink(folder.root, ledger.sink_state),
-                scratch=folder.tmp_dir,
-                meter=meter,
-                stop=watch.stop,
-            )
-            await _run_to_end(job, watch)
-        with LedgerReader(folder.ledger_path) as reader:
-            report = Report.from_ledger(reader, folder.root)
-        if meter.by_class or not folder.report_path.exists():
-            write_page(report, folder)
+    async with AsyncExitStack() as stack:
+        folder = OutputFolder(out, overwrite=overwrite)
+        stack.push(folder.__exit__)
+        await asyncio.to_thread(folder.__enter__)
+        stack.enter_context(logging_to(folder.log_path, watch.log_format, watch.stream))
+        ledger = await stack.enter_async_context(Ledger.open(folder.ledger_path))
+        await ledger.begin(meta)
+        job = Job(
+            pipeline=pipeline,
+            source=source,
+            rows=rows,
+            config=config,
+            ledger=ledger,
+            sink=pipeline.open_sink(folder.root, ledger.sink_state),
+            scratch=folder.tmp_dir,
+            meter=Meter(),
+            stop=watch.stop,
+        )
+        await _run_to_end(job, watch)
+        report = await asyncio.to_thread(Report.of, folder.root)
+        if watch.on_report is not None:
+            watch.on_report(report)
+        if job.meter.by_class or not await asyncio.to_thread(folder.report_path.exists):
+            await asyncio.to_thread(write_page, report, folder)
     return report
 
 
@@ -168,16 +181,20 @@ async def _run_to_end(job: Job, watch: Watch) -> None:
     """Have the engine run the job, and record how that ended."""
     log.info("run started", extra={"pipeline": job.pipeline.name, "source": job.source.name})
     try:
-        async with progress(watch.progress, job.meter, watch.stream):
-            await engine_named("pipeline")(job)
+        with _prompt_threads():
+            async with progress(watch.progress, job.meter, watch.stream):
+                await engine_named(job.config.engine)(job)
     except ScraperError as error:
-        log.error("run stopped", exc_info=True)
+        log.info("run stopped", exc_info=True)
         with contextlib.suppress(ScraperError):  # a full disk has no room for this either
             await job.ledger.end(error.exit_code)
         raise
-    complete = job.meter.rows_done == job.meter.rows_total
-    exit_code = INTERRUPTED if job.stop.is_set() and not complete else 0
-    await job.ledger.end(exit_code)
+    exit_code = INTERRUPTED
+    if not job.stop.is_set() or job.meter.rows_done == job.meter.rows_total:
+        counts = await job.ledger.counts()
+        failed = sum(n for name, n in counts.items() if outcome_class(name).state is State.FAILED)
+        exit_code = 0 if failed <= job.config.max_failed else 1
+    await job.ledger.end(exit_code, job.meter.rows_total)
     log.info("run ended", extra={"exit": exit_code, "classes": dict(job.meter.by_class)})
 
 
@@ -206,35 +223,65 @@ def write_page(report: Report, folder: OutputFolder) -> MissingExtra | None:
     return None
 
 
-def _resolved(pipeline: Pipeline, config: RunConfig | None, settings: Mapping[str, object]) -> RunConfig:
+def _resolved(config: RunConfig | None, settings: Mapping[str, object]) -> RunConfig:
+    for name in ("progress", "log_format"):
+        if name in settings:
+            raise UsageError(f"{name} is said by watch=Watch({name}={settings[name]!r}).")
     if config is None:
-        return from_settings(settings, pipeline)
+        return from_settings(settings)
     if settings:
         raise UsageError(f"Give either config= or single settings, not both: {', '.join(settings)}.")
     return config
 
 
 def _opened(
-    urls: Urls | None, inputs: Sequence[str | PathLike[str]], stdin: BinaryIO | None, config: RunConfig
+    urls: Urls | None, lists: Sequence[str | PathLike[str]], stdin: BinaryIO | None, config: RunConfig
 ) -> Source:
-    if (urls is None) == (not inputs):
+    if (urls is None) == (not lists):
         raise UsageError("Give the list once: as urls= or as inputs=.")
     if urls is None:
-        return open_source(inputs, config.source, stdin)
+        return open_source(lists, config.source, stdin)
     if isinstance(urls, str):
-        raise UsageError(
-            "urls= wants a list of URLs; for a single one write urls=[url], for a file inputs=[path]."
-        )
+        raise UsageError("urls= wants a list of URLs; for a single one write urls=[url], for a file inputs=path.")
     return iterable_source(urls, config.source)
 
 
-async def _with_first_row(source: Source, stop: asyncio.Event) -> Iterator[Request | Outcome]:
+def _meta(
+    pipeline: Pipeline, source: Source, lists: Sequence[str | PathLike[str]], config: RunConfig, watch: Watch
+) -> RunMeta:
+    """What makes this run the same as an earlier one, or another."""
+    columns = {
+        "caption_col": config.source.caption_col,
+        "save_additional_columns": list(config.source.save_additional_columns),
+    }
+    return RunMeta(
+        pipeline=pipeline.name,
+        settings={**pipeline.settings, **columns},
+        inputs=[_absolute(os.fspath(each)) for each in lists],
+        fingerprint=source.fingerprint(),
+        options=watch.options,
+        version=__version__,
+        started_at=time.time(),
+    )
+
+
+def _absolute(given: str) -> str:
+    """A list's path as it can be found again from another folder; globs and links stay what they are."""
+    return given if given == "-" else os.path.abspath(given)  # noqa: PTH100 - resolves neither
+
+
+async def _with_first_row(source: Source, is_given: bool, stop: asyncio.Event) -> Iterator[Request | Outcome]:
     """The rows, the first of them read already, so that what is wrong with a list is said before OUT is touched.
+
+    Args:
+        source: the list.
+        is_given: it was made by the caller, whose errors are the caller's.
+        stop: no more waiting.
 
     Raises:
         UsageError: there is no row.
     """
-    rows = iter(source)
+    rows = _blaming_the_caller(source) if is_given else iter(source)
     reading = asyncio.ensure_future(in_daemon_thread(lambda: next(rows, None)))
     stopping = asyncio.ensure_future(stop.wait())
     try:
@@ -246,5 +293,16 @@ async def _with_first_row(source: Source, stop: asyncio.Event) -> Iterator[Reque
         reading.cancel()
         stopping.cancel()
     if first is None:
-        raise UsageError(f"{source.name} has no rows.")
+        name = "urls=" if is_given else "Standard input" if source.name == "-" else source.name
+        raise UsageError(f"{name} has no rows.")
     return itertools.chain([first], rows)
+
+
+def _blaming_the_caller(source: Source) -> Iterator[Request | Outcome]:
+    """The rows of an iterable of the caller's; what it raises is no fault of ours."""
+    try:
+        yield from source
+    except ScraperError:
+        raise
+    except Exception as error:
+        raise RunStopped(f"urls= raised {type(error).__name__}: {error}") from error

@@ -84,9 +84,7 @@ class FetchConfig:
 
     Attributes:
         user_agent: who we say we are; sent with every request.
-        headers: further request headers of the user's.
-        accept: the pipeline's Accept header.
-        accept_encoding: ``identity`` for media, which does not compress.
+        headers: further request headers of the user's; they go before the pipeline's Accept headers and ours.
         timeout_s: deadline of one attempt, redirects included.
         connect_timeout_s: to a usable connection: DNS, TCP and TLS together.
         stall_timeout_s: the longest time without ``stall_bytes`` of progress.
@@ -97,8 +95,6 @@ class FetchConfig:
 
     user_agent: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    accept: str = "*/*"
-    accept_encoding: str = "gzip, deflate, br, zstd"
     timeout_s: float = 60.0
     connect_timeout_s: float = 10.0
     stall_timeout_s: float = 15.0
@@ -156,7 +152,7 @@ class Pipeline:
             new folder. Picklable: a frozen dataclass with ``__call__`` or a top-level function.
         settings: every setting that shapes the output. Kept with the output: going on with others is refused.
         accept: Accept header to send.
-        accept_encoding: Accept-Encoding header to send.
+        accept_encoding: Accept-Encoding header to send; ``identity`` for media, which does not compress.
     """
 
     name: str
@@ -178,5 +174,8 @@ class RunConfig:
     pool: PoolConfig = field(default_factory=PoolConfig)
     commit: CommitConfig = field(default_factory=CommitConfig)
     max_failed: int = 0
+    """Rows that may fail before the exit code is 1."""
     grace_s: float = 5.0
     """After an interrupt: how long what is in flight may take to finish."""
+    engine: str = "pipeline"
+    """Name of the engine; see ``scraper.engines``."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -245,3 +246,12 @@ class TransformFailed(RowFailed):
 
 class SinkRejected(RowFailed):
     """This result cannot be written; others can."""
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors inside a task group's group, in the order they were raised, or the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

@@ -39,11 +39,14 @@ from scraper.ledger_schema import (
     insert,
     translated,
 )
+from scraper.policies.secrets import mask_userinfo
 from scraper.records import Outcome
 
 __all__ = ["Ledger", "LedgerReader", "Recorded", "Run", "RunMeta"]
 
 T = TypeVar("T")
+
+WAYS_OUT = "choose another -o OUT, or start over with --overwrite."
 
 
 class Ledger:
@@ -56,6 +59,7 @@ class Ledger:
         self._run = 0
         self._last_row = -1
         self._sink_state: Mapping[str, object] = {}
+        self._is_same_list = False  # as far as the fingerprints tell
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
@@ -110,6 +114,20 @@ class Ledger:
             return range(0)
         return await self._call(lambda: self._finished(first, last))
 
+    async def compare(self, rows: Sequence[tuple[int, str]]) -> None:
+        """See that rows which have an outcome still are the URLs they were.
+
+        Does nothing where the list's fingerprint has shown that already; a list from a pipe or a program has none.
+
+        Args:
+            rows: number and URL, as the list has them now.
+
+        Raises:
+            UsageError: one is not; this is another list.
+        """
+        if rows and not self._is_same_list:
+            await self._call(lambda: self._compare(rows))
+
     async def commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
         """Make ``outcomes`` and ``sink_state`` durable, both or neither.
 
@@ -124,9 +142,14 @@ class Ledger:
         """Rows by outcome class, over all runs."""
         return await self._call(self._counts)
 
-    async def end(self, exit_code: int) -> None:
-        """Note that the run begun here has ended by itself, and how."""
-        await self._call(lambda: self._end(exit_code))
+    async def end(self, exit_code: int, rows_total: int | None = None) -> None:
+        """Note that the run begun here has ended by itself, and how.
+
+        Args:
+            exit_code: as the command's.
+            rows_total: rows of the list, if it was read to its end.
+        """
+        await self._call(lambda: self._end(exit_code, rows_total))
 
     # From here on: in the ledger's thread.
 
@@ -184,9 +207,9 @@ class Ledger:
                 changes = _changes(was, RunMeta.from_json(meta.to_json()))
                 if changes:
                     raise UsageError(
-                        f"{_out_of(self.path)} holds results of another job ({'; '.join(changes)}): "
-                        "choose another -o OUT, or start over with --overwrite."
+                        f"{_out_of(self.path)} holds results of another job ({'; '.join(changes)}): {WAYS_OUT}"
                     )
+                self._is_same_list = bool(was.fingerprint and meta.fingerprint)
             self._set_meta("run", _going_on(held, meta).to_json())
             inserted = db.execute(
                 "INSERT INTO runs (started, last, pid, version) VALUES (?, ?, ?, ?)",
@@ -209,6 +232,17 @@ class Ledger:
                 return range(first, last)
             rows = db.execute(f"SELECT group_concat(row) {between}", (first, last)).fetchone()[0]
         return frozenset(map(int, rows.split(",")))
+
+    def _compare(self, rows: Sequence[tuple[int, str]]) -> None:
+        first, last = rows[0][0], rows[-1][0]
+        with translated(self.path):
+            sql = "SELECT row, url FROM outcomes WHERE row >= ? AND row <= ?"
+            held = dict(self._connection().execute(sql, (first, last)).fetchall())
+        for row, url in rows:
+            now = mask_userinfo(url)
+            if row in held and held[row] != now:
+                change = f"row {row} was {held[row]} and is now {now}"
+                raise UsageError(f"{_out_of(self.path)} holds results of another list ({change}): {WAYS_OUT}")
 
     def _commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
         now = time.time()
@@ -235,11 +269,12 @@ class Ledger:
             found = self._connection().execute("SELECT class, count(*) FROM outcomes GROUP BY class").fetchall()
         return Counter(dict(found))
 
-    def _end(self, exit_code: int) -> None:
+    def _end(self, exit_code: int, rows_total: int | None) -> None:
         now = time.time()
         self._transaction(
             lambda db: db.execute(
-                "UPDATE runs SET last = ?, ended = ?, exit = ? WHERE id = ?", (now, now, exit_code, self._run)
+                "UPDATE runs SET last = ?, ended = ?, exit = ?, rows_total = ? WHERE id = ?",
+                (now, now, exit_code, rows_total, self._run),
             )
         )
 
@@ -266,10 +301,11 @@ def _changes(was: RunMeta, now: RunMeta) -> list[str]:
         if was.settings.get(name) != now.settings.get(name)
     ]
     if was.fingerprint and now.fingerprint and was.fingerprint != now.fingerprint:
-        if list(was.inputs) == list(now.inputs):
-            found.append(f"the list {', '.join(now.inputs)} has changed since")
+        before, after = (", ".join(one.inputs) or "given by a program" for one in (was, now))
+        if before == after:
+            found.append(f"the list, {after}, has changed since")
         else:
-            found.append(f"the list was {', '.join(was.inputs)} and is now {', '.join(now.inputs)}")
+            found.append(f"the list was {before} and is now {after}")
     return found
 
 

@@ -41,6 +41,7 @@ class Run:
         exit: its exit code; None as for ``ended``.
         pid: its process.
         version: of this package.
+        rows_total: rows of the list; None where the run ended before the list did.
         rows: rows that ended in it.
     """
 
@@ -50,6 +51,7 @@ class Run:
     exit: int | None
     pid: int
     version: str
+    rows_total: int | None
     rows: int
 
     @property
@@ -148,7 +150,7 @@ class LedgerReader:
     def runs(self) -> list[Run]:
         """Every run so far, oldest first."""
         rows = "(SELECT coalesce(sum(ok + skipped + failed), 0) FROM commits WHERE run = runs.id)"
-        sql = f"SELECT started, last, ended, exit, pid, version, {rows} FROM runs ORDER BY id"  # noqa: S608 - constants
+        sql = f"SELECT started, last, ended, exit, pid, version, rows_total, {rows} FROM runs ORDER BY id"  # noqa: S608 - constants
         return [Run(*row) for row in self._each(sql)]  # type: ignore[arg-type] # the table's own column types
 
     def counts(self) -> Counter[str]:

@@ -15,7 +15,7 @@ from scraper.errors import State, outcome_class
 
 @dataclass(slots=True)
 class HostMeter:
-    """One host, while it has something in flight or waiting.
+    """One host.
 
     Attributes:
         in_flight: fetches under way.
@@ -43,7 +43,7 @@ class Meter:
         in_flight: fetches under way.
         transforming: items in the worker processes.
         retries: attempts beyond the first.
-        hosts: the hosts of the moment; a host leaves when nothing of it is left to do.
+        hosts: the hosts asked last, at most a thousand.
         channels: asks the channels for their statistics.
     """
 

@@ -1,7 +1,7 @@
 """What an engine is given, and what it must keep. Every engine runs the same Job to the same Outcomes.
 
 An engine decides how the work is scheduled, and nothing else: the source, the policies, the transform, the sink
-and the ledger are the job's. ``scraper.testing.EngineContract`` holds it to the rules below.
+and the ledger are the job's. ``scraper.testing.engine.EngineContract`` holds it to the rules below.
 
 1. Every row the source gives, and that the ledger does not hold yet, ends as exactly one Outcome in the ledger,
    unless the run stops before.

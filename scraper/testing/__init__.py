@@ -1,6 +1,7 @@
 """Public fakes, and one contract suite for each protocol: what our tests use is there for yours.
 
     source.SourceContract    a list that rows come from
+    transform.TransformContract    what is done with a response
     sink.SinkContract        a place that results go to, with disks that fail and processes that die
     engine.EngineContract    a way of scheduling the work
     clock.run_virtual        an event loop whose time is virtual

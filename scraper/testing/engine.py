@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -29,12 +29,12 @@ from scraper.config import (
     SourceConfig,
 )
 from scraper.engines.job import Engine, Job
-from scraper.errors import SinkFailed
+from scraper.errors import RunStopped, SinkFailed
 from scraper.ledger import Ledger, LedgerReader, RunMeta
 from scraper.meter import Meter
 from scraper.origin.process import OriginProcess
-from scraper.protocols import SinkState, Transform
-from scraper.records import Item, Outcome, Response, Result
+from scraper.protocols import SinkState, Source, Transform
+from scraper.records import Item, Outcome, Request, Response, Result
 from scraper.sources import iterable_source
 from scraper.transforms.raw import RawTransform
 
@@ -58,6 +58,8 @@ class MemorySink:
 
     async def written(self, results: int) -> None:
         """Return once so many results have been written."""
+        if len(self.results) >= results:
+            return
         reached = asyncio.Event()
         self._awaited.append((results, reached))
         await reached.wait()
@@ -101,6 +103,17 @@ class MemorySink:
         """The end."""
         self.calls.append("finish")
         return {"results": len(self.results), "finished": True}
+
+
+class _TellingLedger(Ledger):
+    """A ledger that notes its commits among the calls of the sink."""
+
+    calls: list[str]
+
+    async def commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
+        """Note it, and commit."""
+        self.calls.append("ledger")
+        await super().commit(outcomes, sink_state)
 
 
 @dataclass(frozen=True)
@@ -150,18 +163,35 @@ async def run_job(
     transform: Transform | None = None,
     fail_at: int = 0,
     during: Callable[[Job, MemorySink], Coroutine[None, None, None]] | None = None,
+    then: Exception | None = None,
     config: RunConfig = FAST,
 ) -> Ran:
-    """Run ``urls`` through an engine, with a ledger in ``folder``; what it raised is in the answer's ``error``."""
+    """Run ``urls`` through an engine, with a ledger in ``folder``; what it raised is in the answer's ``error``.
+
+    Args:
+        engine: the engine.
+        folder: an empty one, or that of an earlier job to go on with.
+        urls: the list; a URL that is empty is a row that is no row.
+        transform: what to do with each response; nothing by default.
+        fail_at: number of the sink's write that fails.
+        during: runs beside the engine.
+        then: what the list raises after its last row.
+        config: the settings.
+
+    Raises:
+        TimeoutError: the engine hangs.
+    """
     source = iterable_source(urls, SourceConfig())
-    async with Ledger.open(folder / "ledger.sqlite") as ledger:
+    ledger = _TellingLedger(folder / "ledger.sqlite")
+    async with asyncio.timeout(60), ledger:
         await ledger.begin(RunMeta(pipeline="contract"))
         sink = MemorySink(ledger.sink_state, fail_at)
+        ledger.calls = sink.calls
         pipeline = Pipeline("contract", transform or RawTransform(), lambda out, state: sink, settings={})
         job = Job(
             pipeline=pipeline,
             source=source,
-            rows=iter(source),
+            rows=_rows(source, then),
             config=config,
             ledger=ledger,
             sink=sink,
@@ -184,6 +214,12 @@ async def run_job(
     with LedgerReader(folder / "ledger.sqlite") as reader:
         ran.outcomes = {recorded.outcome.row: recorded.outcome for recorded in reader.rows()}
     return ran
+
+
+def _rows(source: Source, then: Exception | None) -> Iterator[Request | Outcome]:
+    yield from source
+    if then is not None:
+        raise then
 
 
 class EngineContract:
@@ -236,10 +272,9 @@ class EngineContract:
             ran = await run_job(self.engine, tmp_path, [origin.url(f"/img/thumb/{n}.jpg") for n in range(60)])
         calls = [call for call in ran.sink.calls if call != "write"]
         assert calls[0] == "enter"
-        assert calls[-3:] == ["finish", "publish", "exit"]
-        assert calls.count("finish") == 1
-        between = calls[1:-3]
-        assert between == ["flush", "publish"] * (len(between) // 2)
+        assert calls[-4:] == ["finish", "ledger", "publish", "exit"]
+        between = calls[1:-4]
+        assert between == ["flush", "ledger", "publish"] * (len(between) // 3)
         assert between
 
     async def test_stop_and_go_on(self, tmp_path: Path) -> None:
@@ -268,11 +303,59 @@ class EngineContract:
             job.stop.set()
 
         with OriginProcess() as origin:
-            urls = [origin.url("/img/thumb/1.jpg?hang"), origin.url("/img/thumb/2.jpg")]
+            urls = [origin.url("/img/thumb/1.jpg"), origin.url("/img/thumb/2.jpg?hang")]
             ran = await run_job(self.engine, tmp_path, urls, during=stop_after_the_other)
         assert ran.error is None
-        assert list(ran.outcomes) == [1]
+        assert list(ran.outcomes) == [0]
         assert "finish" not in ran.sink.calls
+
+    async def test_stop_lets_finish_what_can(self, tmp_path: Path) -> None:
+        """A row in flight when the run is stopped keeps its outcome, if it ends within the grace period."""
+
+        async def stop_after_the_first(job: Job, sink: MemorySink) -> None:
+            await sink.written(1)
+            job.stop.set()
+
+        paths = ["/img/thumb/1.jpg?delay=50ms", "/img/thumb/2.jpg?delay=300ms"]
+        with OriginProcess() as origin:
+            config = replace(FAST, grace_s=30.0)
+            ran = await run_job(
+                self.engine,
+                tmp_path,
+                [origin.url(path) for path in paths],
+                during=stop_after_the_first,
+                config=config,
+            )
+            asked = {row for row, path in enumerate(paths) if path in origin.stats()["requests"]}
+        assert ran.classes == {"ok": len(asked)}
+        assert set(ran.outcomes) == asked
+
+    async def test_a_row_that_is_no_row(self, tmp_path: Path) -> None:
+        """It ends as input.invalid, asks nothing, and the rows round it are not harmed."""
+        with OriginProcess() as origin:
+            ran = await run_job(
+                self.engine, tmp_path, [origin.url("/img/thumb/1.jpg"), "", origin.url("/img/thumb/2.jpg")]
+            )
+        assert [ran.outcomes[row].class_ for row in range(3)] == ["ok", "input.invalid", "ok"]
+        assert ran.outcomes[1].attempts == 0
+
+    async def test_a_list_that_breaks(self, tmp_path: Path) -> None:
+        """A list that ends in an error: the rows before it end as ever, then the error is raised."""
+        broken = RunStopped("The list is cut.")
+        with OriginProcess() as origin:
+            urls = [origin.url(f"/img/thumb/{n}.jpg") for n in range(50)]
+            ran = await run_job(self.engine, tmp_path, urls, then=broken)
+        assert ran.error is broken
+        assert ran.classes == {"ok": 50}
+        assert "finish" not in ran.sink.calls
+
+    async def test_retry_after_is_waited_for(self, tmp_path: Path) -> None:
+        """A server that says when to come back is not asked before."""
+        with OriginProcess() as origin:
+            ran = await run_job(self.engine, tmp_path, [origin.url("/img/thumb/1.jpg?flaky=1:503&retry_after=1")])
+            first, second = origin.log()
+        assert ran.outcomes[0].attempts == 2
+        assert second[1] - first[2] >= 0.95  # timers may ring some milliseconds early
 
     async def test_raising_transform(self, tmp_path: Path) -> None:
         """A transform that raises costs its row, as transform.error with the error's text, and nothing else."""

@@ -119,7 +119,7 @@ async def test_a_second_outcome_keeps_the_first_as_an_earlier_end(path: Path) ->
         ({"settings": {"image_size": 512, "formats": ["jpg", "png"]}}, "image_size was 256 and is now 512"),
         ({"settings": {"image_size": 256}}, 'formats was ["jpg", "png"] and is now not set'),
         ({"pipeline": "files"}, "made by 'images', not by 'files'"),
-        ({"fingerprint": "f2"}, "the list list.txt has changed since"),
+        ({"fingerprint": "f2"}, "the list, list.txt, has changed since"),
         ({"fingerprint": "f2", "inputs": ["b.txt"]}, "the list was list.txt and is now b.txt"),
     ],
 )
@@ -367,3 +367,19 @@ async def test_it_shows_itself(path: Path) -> None:
         await ledger.commit([ok(41)], {})
         assert f"<Ledger {path}: open, run 1, last row 41>" == repr(ledger)
     assert "closed" in repr(ledger)
+
+
+@pytest.mark.parametrize("fingerprint", ["", "f1"])
+async def test_a_list_without_a_fingerprint_is_compared_row_by_row(path: Path, fingerprint: str) -> None:
+    """Rows from a pipe or a program must be the URLs they were; a fingerprint spares the look."""
+    async with Ledger.open(path) as ledger:
+        await ledger.begin(changed({"fingerprint": fingerprint}))
+        await ledger.commit([Outcome(0, "http://u:p@a.test/0", "ok"), Outcome(1, "http://a.test/1", "ok")], {})
+    async with Ledger.open(path) as ledger:
+        await ledger.begin(changed({"fingerprint": fingerprint}))
+        await ledger.compare([(0, "http://u:other@a.test/0"), (1, "http://a.test/1"), (2, "http://a.test/2")])
+        if fingerprint:
+            await ledger.compare([(1, "http://b.test/1")])
+        else:
+            with pytest.raises(UsageError, match="row 1 was http://a.test/1 and is now http://b.test/1"):
+                await ledger.compare([(1, "http://b.test/1")])

@@ -1,0 +1,78 @@
+"""Results → sink → ledger, in the order that makes "done" mean durable. Every engine writes through this.
+
+In: batches of Results. Out: bytes at rest, and outcomes in the ledger.
+Must never: commit an outcome whose bytes are not durable; leave half a batch behind when cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from scraper.ledger import Ledger
+from scraper.protocols import Sink
+from scraper.records import Outcome, Result
+
+T = TypeVar("T")
+
+
+class Committer:
+    """Used by one task. What is written and not yet committed is in ``pending``."""
+
+    def __init__(self, sink: Sink, ledger: Ledger) -> None:
+        self._sink = sink
+        self._ledger = ledger
+        self.pending: list[Outcome] = []
+
+    async def write(self, batch: Sequence[Result]) -> list[Outcome]:
+        """Have the sink take a batch; its outcomes, in order.
+
+        Raises:
+            SinkFailed: the sink takes no more.
+        """
+        return await _whole(self._write(batch))
+
+    async def commit(self) -> None:
+        """Make durable and record what was written since the last time: sink, then ledger, then final names.
+
+        Raises:
+            SinkFailed: it cannot be made durable, or not be recorded; the ledger does not claim it then.
+        """
+        if self.pending:
+            await _whole(self._commit())
+
+    async def finish(self) -> None:
+        """Every row of the list has ended: commit, and complete what the sink has open."""
+        await self.commit()
+        await _whole(self._finish())
+
+    async def _write(self, batch: Sequence[Result]) -> list[Outcome]:
+        outcomes = await self._sink.write(batch)
+        self.pending.extend(outcomes)
+        return outcomes
+
+    async def _commit(self) -> None:
+        state = await self._sink.flush()
+        outcomes, self.pending = self.pending, []
+        await self._ledger.commit(outcomes, state)
+        await self._sink.publish()
+
+    async def _finish(self) -> None:
+        await self._ledger.commit([], await self._sink.finish())
+        await self._sink.publish()
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` to its end even when cancelled meanwhile: half a write is worse than a late one.
+
+    Its own error goes before the cancellation: whoever cancels commits next, and must not after that.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if error := task.exception():
+            raise error from None
+        raise

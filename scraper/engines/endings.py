@@ -1,0 +1,47 @@
+"""How a row's end becomes its Outcome, for every engine alike. Pure: what happened in, Result out."""
+
+from __future__ import annotations
+
+from scraper.errors import FetchFailed
+from scraper.records import Outcome, Request, Response, Result, Timings, Transformed
+
+
+def of_bad_row(outcome: Outcome) -> Result:
+    """A row that the source could not read as one."""
+    return Result(Request(outcome.row, outcome.url, line=outcome.line), outcome)
+
+
+def of_failure(request: Request, error: FetchFailed, timings: Timings, url: str) -> Result:
+    """A row whose last attempt failed. ``url`` is what was asked last."""
+    was_asked = bool(request.hops) or not error.class_.startswith("url.")
+    outcome = Outcome(
+        row=request.row,
+        url=request.url,
+        class_=error.class_,
+        status=error.status,
+        attempts=request.attempt if was_asked else request.attempt - 1,
+        timings=timings,
+        final_url=url if url != request.url else None,
+        message=error.message,
+        line=request.line,
+    )
+    return Result(request, outcome)
+
+
+def of_answer(response: Response, answer: Transformed) -> Result:
+    """A row that was fetched, and what the transform said to it."""
+    request, error = response.request, answer.error
+    outcome = Outcome(
+        row=request.row,
+        url=request.url,
+        class_=error.class_ if error else "ok",
+        status=response.status,
+        attempts=request.attempt,
+        bytes=len(response.body),
+        sha256=answer.sha256,
+        timings=response.timings,
+        final_url=response.url if response.url != request.url else None,
+        message=error.message if error else "",
+        line=request.line,
+    )
+    return Result(request, outcome, answer.items)
