@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import string
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from os import PathLike
 
 from scraper.origin.settings import BASE
 
@@ -75,7 +75,7 @@ def rewrite(lines: Iterable[str], base: str) -> Iterator[str]:
 
 
 def write_list(
-    path: Path,
+    path: str | PathLike[str],
     base: str = BASE,
     *,
     rows: int = DEMO_ROWS,
@@ -97,7 +97,7 @@ def write_list(
         How many rows leave no picture to be had.
     """
     failing = 0
-    with path.open("w", encoding="utf-8") as file:
+    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - takes a string as well
         for url in _rows(base, rows, size, faults, seed):
             file.write(f"{url}\n")
             failing += url.partition("?")[2] in FAULTY_QUERIES
