@@ -19,6 +19,7 @@ from scraper import __version__
 BENCHMARKS: Mapping[str, Callable[[Setting], Finding]] = {
     "start": start.measure,
     "files": files.measure,
+    "far": files.measure_far,
     "images": images.measure,
     "memory": memory.measure,
 }

@@ -12,14 +12,32 @@ from pathlib import Path
 from benchmarks import peers
 from benchmarks.figures import Finding, judged, ratios, spread, verdict
 from benchmarks.measuring import Run, run
+from benchmarks.serving import Server
 from benchmarks.setting import Done, Setting, Side, in_turn, is_whole, write_list
 from scraper.origin import pictures
+from scraper.origin.process import OriginProcess
 
 GOAL = 1.0
 
 
+LATENCY_S = 0.05
+"""What lies between a downloader and most servers; loopback has none."""
+
+
 def measure(setting: Setting) -> Finding:
     """400x300 JPEGs of 36 KB, a file each."""
+    return _measure(setting, "files", "files: {rows:,} files of 36 KB")
+
+
+def measure_far(setting: Setting) -> Finding:
+    """The same from the built-in origin, which answers after 50 ms."""
+    with OriginProcess(latency_s=LATENCY_S) as origin:
+        origin.warm("thumb")
+        far = replace(setting, server=Server(origin.base, "the built-in origin, 50 ms away", None))
+        return _measure(far, "far", "far: {rows:,} files of 36 KB, each answered after 50 ms")
+
+
+def _measure(setting: Setting, name: str, title: str) -> Finding:
     rows = 2_000 if setting.quick else 10_000
     setting.server.offer("thumb", rows)
     urls = [setting.server.picture("thumb", number) for number in range(rows)]
@@ -28,10 +46,10 @@ def measure(setting: Setting) -> Finding:
     sides = [Side("scraper", rows, partial(_ours, setting.folder, listed), partial(ours_in, sizes))]
     program = peers.curl()
     if program is not None:
-        for name, sync in (("curl -Z", False), ("curl -Z; sync", True)):
+        for peer, sync in (("curl -Z", False), ("curl -Z; sync", True)):
             go = partial(_theirs, setting.folder, urls, program, sync)
-            sides.append(Side(name, rows, go, partial(curls_in, sizes)))
-    return _finding(setting, rows, in_turn(setting, sides))
+            sides.append(Side(peer, rows, go, partial(curls_in, sizes)))
+    return _finding(setting, name, title.format(rows=rows), in_turn(setting, sides))
 
 
 def _sizes(rows: int) -> list[int]:
@@ -76,7 +94,8 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _finding(setting: Setting, rows: int, done: dict[Side, list[Done]]) -> Finding:
+def _finding(setting: Setting, benchmark: str, title: str, done: dict[Side, list[Done]]) -> Finding:
+    rows = next(iter(done)).rows
     named = {side.name: all_ for side, all_ in done.items()}
     rate = {name: [rows / each.run.seconds for each in all_] for name, all_ in named.items()}
     compared = ratios(rate["scraper"], rate["curl -Z"]) if "curl -Z" in rate else []
@@ -87,7 +106,7 @@ def _finding(setting: Setting, rows: int, done: dict[Side, list[Done]]) -> Findi
 
     is_valid = is_whole(named.values(), rows)
     return Finding(
-        f"files: {rows:,} files of 36 KB",
+        title,
         ["", *named],
         [
             row("files/s", {name: spread(values, 0) for name, values in rate.items()}),
@@ -111,7 +130,7 @@ def _finding(setting: Setting, rows: int, done: dict[Side, list[Done]]) -> Findi
             "hence the column in which the system's sync is part of curl's time",
         ],
         verdict(
-            "files",
+            benchmark,
             f"{spread(compared, 2)} times curl -Z's files/s",
             f"at least {GOAL}",
             judged(compared, lambda it: it >= GOAL),
