@@ -16,16 +16,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, BinaryIO, TextIO
 
 from scraper._version import __version__
 from scraper.allocator import tune_allocator
 from scraper.config import Pipeline, RunConfig
+from scraper.descriptors import room_for
 from scraper.engines import Job, engine_named
 from scraper.engines.reader import in_daemon_thread
-from scraper.errors import MissingExtra, RunStopped, ScraperError, State, UsageError, outcome_class
+from scraper.errors import MissingExtra, RunStopped, ScraperError, SinkFailed, State, UsageError, outcome_class
 from scraper.ledger import Ledger, RunMeta
 from scraper.log import LogFormat, logging_to
 from scraper.meter import Meter
@@ -155,6 +156,7 @@ async def arun(
         stack.push(folder.__exit__)
         await asyncio.to_thread(folder.__enter__)
         stack.enter_context(logging_to(folder.log_path, watch.log_format, watch.stream))
+        config = _that_fits(config)
         ledger = await stack.enter_async_context(Ledger.open(folder.ledger_path))
         await ledger.begin(meta)
         job = Job(
@@ -169,12 +171,29 @@ async def arun(
             stop=watch.stop,
         )
         await _run_to_end(job, watch)
+        if not await asyncio.to_thread(folder.ledger_path.exists):
+            raise SinkFailed(f"{folder.root} was removed while the run went on; what it held is gone.")
         report = await asyncio.to_thread(Report.of, folder.root)
         if watch.on_report is not None:
             watch.on_report(report)
         if job.meter.by_class or not await asyncio.to_thread(folder.report_path.exists):
             await asyncio.to_thread(write_page, report, folder)
     return report
+
+
+def _that_fits(config: RunConfig) -> RunConfig:
+    """The settings, with no more fetches at once than this process may have open files for."""
+    wanted = config.permits.concurrency
+    room = room_for(wanted)
+    if room == wanted:
+        return config
+    log.warning(
+        "--concurrency %d is more than this process may have open files for: going on with %d. "
+        "To have more, raise the limit with ulimit -n.",
+        wanted,
+        room,
+    )
+    return replace(config, permits=replace(config.permits, concurrency=room))
 
 
 async def _run_to_end(job: Job, watch: Watch) -> None:

@@ -177,10 +177,14 @@ class Connector(aiohttp.TCPConnector):
         hop = HOP.get()
         if hop.fresh_only:
             return None
-        connection = await super()._get(key, traces)
-        if connection is not None:
-            hop.usable(reused=True)
-        return connection
+        while (connection := await super()._get(key, traces)) is not None:
+            protocol = connection.protocol
+            if protocol is not None and not protocol.should_close:
+                hop.usable(reused=True)
+                return connection
+            # More came after the last response: it would be taken for the answer to this request.
+            connection.close()
+        return None
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> client_proto.ResponseHandler:
         while len(self._conns) > IDLE_HOSTS:
@@ -260,8 +264,11 @@ CLASS_OF: dict[type[BaseException], str] = {
 }
 """What each foreign error means, by the nearest of its bases."""
 
-FOREIGN = (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError, ValueError, RuntimeError)
-"""What aiohttp raises for the network's, the server's or the URL's sake."""
+FOREIGN = (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError)
+"""What aiohttp raises for the network's or the server's sake."""
+
+FOREIGN_ASKING = (ValueError, RuntimeError)
+"""What it may raise as well until it has a response. Anywhere else these are a fault of ours, and no row's end."""
 
 _BY_ERRNO = {
     errno.ECONNREFUSED: "connect.refused",

@@ -29,6 +29,9 @@ MAX_CODINGS = 5
 STEP = 64 * 1024
 """Most output of one step. Brotli overshoots it by half, in pieces of its own; still a bound."""
 
+MAX_EMPTY_FRAMES = 1_000
+"""Frames that hold nothing: a few bytes each on the wire, they cost time and give no turn to others."""
+
 _ZSTD_WINDOW_LOG = 23
 """8 MiB: the most that zstd as a content coding may ask for (RFC 9659 3)."""
 
@@ -140,6 +143,8 @@ class _Framed:
         self._frame: _Frame | None = None
         self._pending = b""
         self._frames = 0
+        self._is_empty = True  # the frame in hand, so far
+        self._empty = 0
         self._garbage = False
 
     @property
@@ -155,14 +160,20 @@ class _Framed:
                     return
                 self._pending = b""
                 self._frame = self._open(data[: self._head], self._frames == 0)
+                self._is_empty = True
                 self._garbage = self._frame is None
                 continue
-            yield from _drain(self._frame, data)
+            for piece in _drain(self._frame, data):
+                self._is_empty = False
+                yield piece
             if not self._frame.eof:
                 return
             data = self._frame.unused_data
             self._frame = None
             self._frames += 1
+            self._empty += self._is_empty
+            if self._empty > MAX_EMPTY_FRAMES:
+                raise FetchFailed("body.bomb", f"More than {MAX_EMPTY_FRAMES} empty {self.coding} streams.")
 
 
 def _drain(frame: _Frame, data: bytes) -> Iterator[bytes]:

@@ -29,7 +29,16 @@ from yarl import URL
 
 from scraper.arena import Arena, Slot
 from scraper.config import FetchConfig
-from scraper.connector import FOREIGN, HOP, Connector, Hop, ending_failure, failure_of, payload_failure
+from scraper.connector import (
+    FOREIGN,
+    FOREIGN_ASKING,
+    HOP,
+    Connector,
+    Hop,
+    ending_failure,
+    failure_of,
+    payload_failure,
+)
 from scraper.deadline import Watchdog
 from scraper.decoding import Decoder
 from scraper.errors import FetchFailed
@@ -47,6 +56,10 @@ DRAIN_S = 1.0
 
 READ_BUFFER = 64 * 1024
 """aiohttp stops reading from a socket once twice this waits for us: the bytes held outside the arena's budget."""
+
+RESERVE_BYTES = 1024 * 1024
+"""Most of the budget that is taken on a server's word. What is more is taken as it comes, or a few servers that
+promise much and send little would hold up all the others."""
 
 HEADER_LINE = 32 * 1024
 """Longest header field. Content-Security-Policy and cookies go over aiohttp's 8,190 in the wild."""
@@ -94,12 +107,23 @@ class Fetcher:
 
     Args:
         config: headers to send, deadlines and caps.
+        accept: Accept header to send, unless the user gave one.
+        accept_encoding: the same for Accept-Encoding.
         arena: where bodies go; a hop waits while its budget is spent, and that counts towards no deadline.
         resolver: looks host names up; by default a caching one over aiodns.
     """
 
-    def __init__(self, config: FetchConfig, arena: Arena, *, resolver: Resolver | None = None) -> None:
+    def __init__(
+        self,
+        config: FetchConfig,
+        arena: Arena,
+        accept: str = "*/*",
+        accept_encoding: str = "gzip, deflate, br, zstd",
+        *,
+        resolver: Resolver | None = None,
+    ) -> None:
         self._config = config
+        self._headers = _request_headers(config, accept, accept_encoding)
         self._arena = arena
         self._given_resolver = resolver
         # Asked for a part, by the user's own header, a part is the whole answer.
@@ -111,7 +135,7 @@ class Fetcher:
         self._watchdog = Watchdog(config)
         self._session = aiohttp.ClientSession(
             connector=Connector(self._resolver),
-            headers=_request_headers(config),
+            headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -172,13 +196,17 @@ class Fetcher:
     async def _respond(self, url: URL, hop: Hop) -> aiohttp.ClientResponse:
         """The response, as far as its headers."""
         try:
+            try:
+                return await self._session.get(url, allow_redirects=False)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientResponseError):
+                if not hop.reused:
+                    raise
+            # The server closed an idle connection just as it was used again, or what it still sent of the last
+            # response came in front of this one: no attempt of the row's.
+            hop.once_more()
             return await self._session.get(url, allow_redirects=False)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if not hop.reused:
-                raise
-        # The server closed an idle connection just as it was used again: no attempt of the row's.
-        hop.once_more()
-        return await self._session.get(url, allow_redirects=False)
+        except FOREIGN_ASKING as error:
+            raise failure_of(error, hop) from error
 
     async def _take(self, request: Request, response: aiohttp.ClientResponse, hop: Hop) -> Fetched:
         """A 2xx response → its body, whole and decoded."""
@@ -193,7 +221,7 @@ class Fetcher:
         codings = response.headers.getall("Content-Encoding", ())
         decoder = Decoder(", ".join(codings), cap) if codings else None
         hop.hold()
-        slot = await self._arena.reserve(length or 0)
+        slot = await self._arena.reserve(min(length or 0, RESERVE_BYTES))
         hop.go_on()
         try:
             wire_bytes = await self._read(response, decoder or None, slot, hop)
@@ -221,7 +249,7 @@ class Fetcher:
         protocol = getattr(response, "_protocol", None)  # faked responses have none
         received = 0
         try:
-            while chunk := await content.readany():
+            while chunk := await _piece(content):
                 received += len(chunk)
                 hop.received = received
                 if received > cap:
@@ -247,6 +275,8 @@ class Fetcher:
         """What a status other than 2xx amounts to."""
         status = response.status
         try:
+            if status < 100:
+                raise FetchFailed("protocol.malformed", f"Status {status} is none (RFC 9110 15).")
             if status in FOLLOWED:
                 targets = response.headers.getall("Location", ())
                 if len(set(targets)) > 1:
@@ -265,13 +295,13 @@ class Fetcher:
             return Failed(error, hop.timings(request.spent_s), request.asked)
 
 
-def _request_headers(config: FetchConfig) -> dict[str, str]:
+def _request_headers(config: FetchConfig, accept: str, accept_encoding: str) -> dict[str, str]:
     """What is sent with every request: the user's own headers replace ours, whatever their case."""
     given = {name.lower() for name in config.headers}
     ours = {
         "User-Agent": config.user_agent,
-        "Accept": config.accept,
-        "Accept-Encoding": config.accept_encoding,
+        "Accept": accept,
+        "Accept-Encoding": accept_encoding,
     }
     return {name: value for name, value in ours.items() if name.lower() not in given} | dict(config.headers)
 
@@ -289,6 +319,14 @@ def _unicode(value: str) -> str:
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+async def _piece(content: aiohttp.StreamReader) -> bytes:
+    """Some of the body; nothing at its end."""
+    try:
+        return await content.readany()
+    except RuntimeError as error:  # how aiohttp says that the connection went away before this was asked
+        raise aiohttp.ClientConnectionError(str(error)) from error
+
+
 async def _decode(decoder: Decoder, chunk: bytes, slot: Slot) -> None:
     for count, piece in enumerate(decoder.feed(chunk), 1):
         await slot.append(piece)
@@ -303,7 +341,7 @@ async def _drain(response: aiohttp.ClientResponse, hop: Hop) -> None:
         return
     hop.hurry(DRAIN_S)
     left = DRAIN_BYTES
-    while chunk := await response.content.readany():
+    while chunk := await _piece(response.content):
         left -= len(chunk)
         if left < 0:
             _abort(response)

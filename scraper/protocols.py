@@ -46,7 +46,11 @@ class Source(Protocol):
 
 @runtime_checkable
 class Transform(Protocol):
-    """Response → Items, in a worker process. Picklable: a frozen dataclass with ``__call__``."""
+    """Response → Items, in a worker process. Picklable: a frozen dataclass with ``__call__``.
+
+    It may have ``preload: ClassVar[tuple[str, ...]]``, the modules that ``warm_up`` imports. They are then loaded
+    once, before the workers part, and shared by all of them.
+    """
 
     @property
     def inline(self) -> bool:

@@ -109,11 +109,11 @@ class Workers:
         self._count = count
         self._item_timeout_s = item_timeout_s
         self._in_flight = 0
+        self._moved_at = 0.0  # when a batch last came back, or the first went out
         self._watched: list[int] = []
         self._transform = _pickled(transform)
         self._context = _Context()
         # Imported once, in the fork server, and then shared by all workers; unknown names are skipped there.
-        # A transform may name what it imports late in ``preload``.
         preload = (type(transform).__module__, *getattr(transform, "preload", ()))
         self._context.set_forkserver_preload(["concurrent.futures.process", "scraper.worker", *preload])
         self._ready, report = self._context.Pipe(duplex=False)
@@ -185,16 +185,21 @@ class Workers:
         Raises:
             WorkersLost: there is no answer, and there will be none from this generation.
         """
-        # In the worst case one worker does all that is in flight, this batch last.
-        limit_s = (self._in_flight + len(parcels)) * self._item_timeout_s + _SLACK_S
+        loop = asyncio.get_running_loop()
+        if not self._in_flight:
+            self._moved_at = loop.time()
+        answers = self._submit(parcels)
+        # While other batches come back, this one's turn will come: the clock runs from the last that did.
+        limit_s = len(parcels) * self._item_timeout_s + _SLACK_S
         try:
-            async with asyncio.timeout(limit_s):
-                return await asyncio.shield(self._submit(parcels))
-        except TimeoutError as error:
-            self.timed_out = True
-            self.kill()
-            raise WorkersLost from error
-        except Exception as error:  # broken, shut down, or an answer that cannot be pickled: all the same to us
+            while not answers.done():
+                left_s = self._moved_at + limit_s - loop.time()
+                if left_s <= 0:
+                    self.timed_out = True
+                    raise TimeoutError
+                await asyncio.wait([answers], timeout=left_s)
+            return answers.result()
+        except Exception as error:  # too late, broken, shut down, an answer that cannot be pickled: the same to us
             self.kill()
             raise WorkersLost from error
 
@@ -205,6 +210,7 @@ class Workers:
         # Not in ``ask``: when its caller is cancelled, the worker is as busy as before.
         def landed(future: asyncio.Future[list[Answer]]) -> None:
             self._in_flight -= len(parcels)
+            self._moved_at = future.get_loop().time()
             if not future.cancelled():
                 future.exception()  # seen, even when nobody waits any more
 

@@ -1,4 +1,4 @@
-"""What things are called in the output folder.
+"""What things are called in the output.
 
 In: a row's number, an item's extension and its place among the row's items. Out: relative names.
 Must never: let a byte of a URL, a header or a page into a name; give two items one name.
@@ -22,6 +22,22 @@ FALLBACK_EXTENSION = "bin"
 CAPTION_EXTENSION = "txt"
 METADATA_EXTENSION = "json"
 _SIDECARS = frozenset({CAPTION_EXTENSION, METADATA_EXTENSION})
+
+COLUMNS = (
+    "url",
+    "caption",
+    "key",
+    "status",
+    "error_message",
+    "width",
+    "height",
+    "original_width",
+    "original_height",
+    "exif",
+    "sha256",
+    "class",
+)
+"""Columns of a row that are ours, in their order: no column of a list may have such a name."""
 
 _NOT_ALLOWED = re.compile("[^a-z0-9]")
 

@@ -4,7 +4,7 @@ In: paths and bytes. Out: SinkFailed with one sentence for whatever the operatin
 Must never: block the event loop; follow a symbolic link to a file; go on after a step has failed.
 
 Every step announces itself through ``Disk.step`` before it is made. That does nothing here; the Disk of
-``scraper.testing.sink`` fails, or stops the world, at the n-th of them.
+``scraper.testing.disk`` fails, or stops the world, at the n-th of them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,6 @@ from aiofiles.threadpool.binary import AsyncFileIO
 from scraper.errors import SinkFailed
 
 T = TypeVar("T")
-
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
 
 SYNC_WHOLE_FROM = 32
 """Files from which on one ``syncfs`` is cheaper than an ``fsync`` each (20 against 100-300 µs a file)."""
@@ -157,7 +153,7 @@ class Disk:
         """Write a whole file, under a name that nobody else reads yet."""
         with _naming(path):
             self.step("open", path)
-            fd = _open_plain(str(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY)
+            fd = _open_plain(str(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
                 self.step("write", path, data)
                 left = memoryview(data)
@@ -177,9 +173,7 @@ class Disk:
         """Make a file, or a folder's list of names, durable."""
         with _naming(path):
             self.step("fsync", path)
-            if os.name == "nt" and path.is_dir():
-                return  # Windows has no handle to fsync for a folder; NTFS journals names itself
-            fd = os.open(path, (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | _CLOSE_ON_EXEC | _NO_FOLLOW)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 self.fsync(fd)
             finally:
@@ -297,7 +291,7 @@ class WholeSync:
     def __init__(self, root: Path, syncfs: Callable[[int], int]) -> None:
         self.root = root
         self._syncfs = syncfs
-        self._fd = os.open(root, os.O_RDONLY | _CLOSE_ON_EXEC)
+        self._fd = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
 
     def __call__(self) -> None:
         """Wait until everything written to this file system so far is durable.
@@ -341,7 +335,7 @@ def _linux_calls() -> tuple[Callable[[int], int], Callable[[bytes, object], int]
 
 
 def _open_plain(path: str, flags: int) -> int:
-    return os.open(path, flags | _NO_FOLLOW | _CLOSE_ON_EXEC, 0o666)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The way back: the bytes of an item, from where its Outcome says they are. For reports and checks.
+"""The way back: the bytes of items, from where their Outcomes say they are. For reports and checks.
 
 In: an output folder and places. Out: bytes. Reads headers of an archive, and of the data only what is asked for.
 Must never: read outside the output folder, whatever a place says.
@@ -13,18 +13,6 @@ from scraper.sinks import tar
 
 Place = tuple[str, str | None]
 """``path`` and ``shard`` of an Outcome."""
-
-
-def read_item(out: Path, path: str, shard: str | None) -> bytes:
-    """The bytes of one item.
-
-    Raises:
-        FileNotFoundError: there is no such item.
-    """
-    found = read_items(out, [(path, shard)])[0]
-    if found is None:
-        raise FileNotFoundError(f"there is no {path} in {out / shard if shard else out}")
-    return found
 
 
 def read_items(out: Path, places: Sequence[Place]) -> list[bytes | None]:

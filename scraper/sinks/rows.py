@@ -1,7 +1,8 @@
 """A row as others read it: the columns, words and types of img2dataset's metadata, and one column of our own.
 
 In: a Request and the Outcome it ended as. Out: a mapping in column order, as JSON; what is known of its types.
-Must never: fail on a value that a list can hold; let a column of the list take the place of one of ours.
+Must never: fail on a value that a list can hold; let a column of the list take the place of one of ours; publish a
+password that a URL holds.
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ import msgspec
 
 from scraper.errors import State
 from scraper.policies import names
+from scraper.policies.secrets import mask_userinfo
 from scraper.records import Item, Outcome, Request
 
 INT_FIELDS = ("width", "height", "original_width", "original_height")
 """Fields of an image, stored as int32."""
 
-FIXED = ("url", "caption", "key", "status", "error_message", *INT_FIELDS, "exif", "sha256", "class")
-"""Our columns, in this order, after those of the list and before further fields of the item."""
-
-_FIXED = frozenset(FIXED)
+_OURS = frozenset(names.COLUMNS)
 
 SUCCESS = "success"
 SKIPPED = "skipped"
@@ -52,12 +51,12 @@ def status_of(outcome: Outcome) -> str:
 def metadata(request: Request, outcome: Outcome, item: Item | None, index: int = 0) -> Row:
     """The row's columns by name: those of the list, ours, then the item's further fields.
 
-    A column of the list that is called like one of ours becomes ``input_<name>``.
+    Sources send no column that is called like one of ours; one that came all the same is left out.
     """
-    row: Row = {free_name(name): value for name, value in request.columns.items()}
+    row: Row = {name: value for name, value in request.columns.items() if name not in _OURS}
     status = status_of(outcome)
     fields: Mapping[str, object] = item.fields if item is not None else {}
-    row["url"] = request.url
+    row["url"] = mask_userinfo(request.url)
     if request.caption is not None:
         row["caption"] = request.caption
     row["key"] = names.stem(outcome.row, index)
@@ -69,14 +68,9 @@ def metadata(request: Request, outcome: Outcome, item: Item | None, index: int =
     row["sha256"] = outcome.sha256
     row["class"] = outcome.class_
     for name, value in fields.items():
-        if name not in _FIXED:
+        if name not in _OURS:
             row.setdefault(name, value)
     return row
-
-
-def free_name(name: str) -> str:
-    """The name, or ``input_<name>`` where it is one of ours."""
-    return f"input_{name}" if name in _FIXED else name
 
 
 class Kinds:
@@ -102,10 +96,11 @@ class Kinds:
         if request.caption is not None:
             self._caption = True
         for name, value in request.columns.items():
-            _note(self._inputs, free_name(name), value)
+            if name not in _OURS:
+                _note(self._inputs, name, value)
         if item is not None:
             for name, value in item.fields.items():
-                if name not in _FIXED:
+                if name not in _OURS:
                     _note(self._fields, name, value)
 
     def state(self) -> dict[str, object]:
@@ -119,7 +114,7 @@ class Kinds:
     def schema(self) -> dict[str, Kind]:
         """Every column and its kind, in order. A column that held nothing but nulls is taken for text."""
         schema = {name: kind or "text" for name, kind in self._inputs.items()}
-        for name in FIXED:
+        for name in names.COLUMNS:
             if name != "caption" or self._caption:
                 schema[name] = "int32" if name in INT_FIELDS else "text"
         for name, kind in self._fields.items():

@@ -15,25 +15,8 @@ from dataclasses import dataclass
 
 from scraper.config import SourceConfig
 from scraper.errors import UsageError
+from scraper.policies.names import COLUMNS
 from scraper.records import Outcome, Request
-
-RESERVED = frozenset(
-    {
-        "caption",
-        "class",
-        "error_message",
-        "exif",
-        "height",
-        "key",
-        "original_height",
-        "original_width",
-        "sha256",
-        "status",
-        "url",
-        "width",
-    }
-)
-"""Names of columns that the output has of its own."""
 
 ALL = "*"
 """In ``save_additional_columns``: every column but the URL's, the caption's and those with reserved names."""
@@ -63,7 +46,7 @@ def refuse_reserved(config: SourceConfig) -> None:
     Raises:
         UsageError: one of ``save_additional_columns`` is reserved.
     """
-    taken = sorted(RESERVED.intersection(config.save_additional_columns))
+    taken = sorted(set(COLUMNS).intersection(config.save_additional_columns))
     if taken:
         raise UsageError(
             f"--save-additional-columns cannot take {', '.join(taken)}: the output has columns of its own by that "
@@ -84,7 +67,7 @@ def pick(config: SourceConfig, names: Sequence[str], where: str) -> Picked:
     for name in others:
         _require(name, "--save-additional-columns", names, where)
     if ALL in config.save_additional_columns:
-        own = {config.url_col, config.caption_col, *RESERVED}
+        own = {config.url_col, config.caption_col, *COLUMNS}
         others += [name for name in names if name not in own]
     return Picked(config.url_col, config.caption_col, tuple(dict.fromkeys(others)))
 
@@ -177,7 +160,5 @@ def others_of(entry: Mapping[str, object], config: SourceConfig) -> dict[str, ob
         return {name: entry.get(name) for name in wanted}
     left_out = (config.url_col, config.caption_col)
     return {
-        name: value
-        for name, value in entry.items()
-        if name in wanted or not (name in left_out or name in RESERVED)
+        name: value for name, value in entry.items() if name in wanted or not (name in left_out or name in COLUMNS)
     }

@@ -1,98 +1,29 @@
-"""The contract suite that any sink must pass, and disks that fail on purpose.
+"""The contract suite that any sink must pass.
 
 Subclass it in a test module, say how to make the sink and how to read its output back, and pytest runs the rest:
 
     class TestMySink(SinkContract):
-        def make(self, out, state, disk):
-            return MySink(out, state, disk=disk)
+        def make(self, out, state):
+            return MySink(out, state)
 
         def read_back(self, out):
             return [(row, data), ...]
+
+Sinks that make each of their steps on a ``Disk``, as ours do, have more to pass: ``scraper.testing.disk``.
 
 Must never: know a sink's format; be kinder to our own sinks than to others.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
-from scraper.errors import SinkFailed, State
+from scraper.errors import State
 from scraper.protocols import Sink, SinkState
 from scraper.records import Item, Outcome, Request, Result
-from scraper.sinks.disk import Disk
-
-Step = tuple[str, Path]
-"""What was about to be done, and to which path."""
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of the run happens after it."""
-
-
-class QuickDisk(Disk):
-    """Does not wait for the device: what a killed process wrote is there, whether it was synced or not."""
-
-    def fsync(self, fd: int) -> None:
-        """Do nothing."""
-
-
-class RecordingDisk(QuickDisk):
-    """Notes every step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[Step] = []
-        self._lock = threading.Lock()
-
-    def step(self, name: str, path: Path, data: bytes | bytearray | memoryview = b"") -> None:
-        """Note the step."""
-        with self._lock:
-            self.steps.append((name, path))
-            count = len(self.steps)
-        self.reached(count, name, path, data)
-
-    def reached(self, count: int, name: str, path: Path, data: bytes | bytearray | memoryview) -> None:
-        """Called with the number of the step, from 1."""
-
-
-class KillingDisk(RecordingDisk):
-    """Stops the world at the n-th step: a write is torn in the middle, and no step is made after it."""
-
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self.at = at
-
-    def reached(self, count: int, name: str, path: Path, data: bytes | bytearray | memoryview) -> None:
-        """Die at the n-th step and at every later one."""
-        if count < self.at:
-            return
-        if count == self.at and name == "write":
-            with path.open("ab") as file:
-                file.write(data[: len(data) // 2])
-        raise Killed
-
-
-class FullDisk(RecordingDisk):
-    """Has no space left from the n-th step on; what frees space still works."""
-
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self.at = at
-        self.refused = False
-
-    def reached(self, count: int, name: str, path: Path, data: bytes | bytearray | memoryview) -> None:
-        """Refuse whatever takes space."""
-        if count >= self.at and name in ("open", "write", "fsync", "syncfs", "mkdir", "rename"):
-            self.refused = True
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 class MemoryLedger:
@@ -141,8 +72,8 @@ class SinkContract(ABC):
     """Batches between two flushes."""
 
     @abstractmethod
-    def make(self, out: Path, state: SinkState, disk: Disk) -> Sink:
-        """A sink for ``out`` that goes on from ``state``. One of ours makes all its steps on ``disk``."""
+    def make(self, out: Path, state: SinkState) -> Sink:
+        """A sink for ``out`` that goes on from ``state``."""
 
     @abstractmethod
     def read_back(self, out: Path) -> list[tuple[int, bytes]]:
@@ -155,11 +86,17 @@ class SinkContract(ABC):
     # --- how the engine uses a sink ---
 
     async def run(
-        self, out: Path, ledger: MemoryLedger, results: Sequence[Result], disk: Disk, *, finish: bool = True
+        self, out: Path, ledger: MemoryLedger, results: Sequence[Result], *, finish: bool = True
     ) -> None:
         """Write what the ledger does not hold yet, as an engine would."""
+        await self.run_on(self.make(out, ledger.state), ledger, results, finish=finish)
+
+    async def run_on(
+        self, made: Sink, ledger: MemoryLedger, results: Sequence[Result], *, finish: bool = True
+    ) -> None:
+        """The same for a sink that is made already, from the ledger's state."""
         todo = [result for result in results if result.request.row not in ledger.outcomes]
-        async with self.make(out, ledger.state, disk) as sink:
+        async with made as sink:
             pending: list[Outcome] = []
             for number, start in enumerate(range(0, len(todo), self.batch), 1):
                 pending += await sink.write(todo[start : start + self.batch])
@@ -190,7 +127,7 @@ class SinkContract(ABC):
         found = self.read_back(out)
         assert len(found) == len({row for row, _ in found})
         assert dict(found) == self.expected(results)
-        left = [path for path in _files(out) if _is_unfinished(path, out)]
+        left = [path for path in files_in(out) if _is_unfinished(path, out)]
         assert left == []
         self.check_complete(out, [ledger.outcomes[row] for row in sorted(ledger.outcomes)])
 
@@ -199,7 +136,7 @@ class SinkContract(ABC):
     async def test_outcomes_come_back_in_order_and_failures_unchanged(self, tmp_path: Path) -> None:
         """A write answers each result in its place; rows without items keep the outcome they came with."""
         results = sample_results(self.rows)
-        async with self.make(tmp_path, {}, QuickDisk()) as sink:
+        async with self.make(tmp_path, {}) as sink:
             outcomes = await sink.write(results)
         assert [outcome.row for outcome in outcomes] == [result.request.row for result in results]
         for result, outcome in zip(results, outcomes, strict=True):
@@ -211,150 +148,70 @@ class SinkContract(ABC):
 
     async def test_nothing_has_a_final_name_before_it_is_flushed(self, tmp_path: Path) -> None:
         """A reader of the folder never sees what a power cut could still take away."""
-        async with self.make(tmp_path, {}, QuickDisk()) as sink:
+        async with self.make(tmp_path, {}) as sink:
             await sink.write(sample_results(self.rows))
             assert self.read_back(tmp_path) == []
 
     async def test_a_whole_run_can_be_read_back(self, tmp_path: Path) -> None:
         """Every item of every row is there once the run is finished, byte by byte."""
         ledger, results = MemoryLedger(), sample_results(self.rows)
-        await self.run(tmp_path, ledger, results, QuickDisk())
+        await self.run(tmp_path, ledger, results)
         self.check_all(tmp_path, ledger, results)
 
     async def test_a_run_without_rows_leaves_nothing_odd(self, tmp_path: Path) -> None:
-        """An empty list makes an empty output, not an empty shard."""
+        """An empty list makes an empty output."""
         ledger = MemoryLedger()
-        await self.run(tmp_path, ledger, [], QuickDisk())
+        await self.run(tmp_path, ledger, [])
         self.check_all(tmp_path, ledger, [])
-        assert _files(tmp_path) == {}
 
     async def test_finishing_again_changes_nothing(self, tmp_path: Path) -> None:
-        """The same command on a finished output leaves each byte as it is."""
+        """The same command on a finished output leaves it as it is."""
         ledger, results = MemoryLedger(), sample_results(self.rows)
-        await self.run(tmp_path, ledger, results, QuickDisk())
-        before = _files(tmp_path)
-        await self.run(tmp_path, ledger, results, QuickDisk())
-        assert _files(tmp_path) == before
+        await self.run(tmp_path, ledger, results)
+        before = self.read_back(tmp_path)
+        await self.run(tmp_path, ledger, results)
+        assert self.read_back(tmp_path) == before
+        self.check_all(tmp_path, ledger, results)
 
     async def test_a_finished_output_can_grow(self, tmp_path: Path) -> None:
         """Rows that come after a finished run are added, and what was there stays as it was."""
         ledger, results = MemoryLedger(), sample_results(self.rows)
-        await self.run(tmp_path, ledger, results[:8], QuickDisk())
-        await self.run(tmp_path, ledger, results, QuickDisk())
+        await self.run(tmp_path, ledger, results[:8])
+        await self.run(tmp_path, ledger, results)
         self.check_all(tmp_path, ledger, results)
 
     async def test_an_unfinished_run_goes_on_where_it_stopped(self, tmp_path: Path) -> None:
         """An interrupt between any two rows costs nothing."""
         ledger, results = MemoryLedger(), sample_results(self.rows)
         for upto in range(1, self.rows + 1, 2):
-            await self.run(tmp_path, ledger, results[:upto], Disk(), finish=False)
+            await self.run(tmp_path, ledger, results[:upto], finish=False)
             self.check_torn(tmp_path, results)
-        await self.run(tmp_path, ledger, results, QuickDisk())
+        await self.run(tmp_path, ledger, results)
         self.check_all(tmp_path, ledger, results)
 
     async def test_what_was_never_committed_is_undone(self, tmp_path: Path) -> None:
         """A run that dies between the flush and the ledger's commit is as if it had not been."""
         ledger, results = MemoryLedger(), sample_results(self.rows)
-        await self.run(tmp_path, ledger, results[:5], Disk(), finish=False)
-        async with self.make(tmp_path, ledger.state, QuickDisk()) as sink:
+        await self.run(tmp_path, ledger, results[:5], finish=False)
+        async with self.make(tmp_path, ledger.state) as sink:
             await sink.write(results[5:])
             await sink.flush()
-        await self.run(tmp_path, ledger, results, QuickDisk())
+        await self.run(tmp_path, ledger, results)
         self.check_all(tmp_path, ledger, results)
 
     async def test_what_was_committed_is_published_by_the_next_run(self, tmp_path: Path) -> None:
         """A run that dies between the ledger's commit and the final names loses nothing."""
         ledger, results = MemoryLedger(), sample_results(self.rows)
-        async with self.make(tmp_path, {}, QuickDisk()) as sink:
+        async with self.make(tmp_path, {}) as sink:
             outcomes = await sink.write(results)
             await sink.flush()
             ledger.commit(outcomes, await sink.finish())
-        await self.run(tmp_path, ledger, results, QuickDisk())
+        await self.run(tmp_path, ledger, results)
         self.check_all(tmp_path, ledger, results)
 
-    async def test_a_kill_at_any_step_loses_doubles_and_tears_nothing(self, tmp_path: Path) -> None:
-        """Killed at the 1st, 2nd, … step until a run completes: the next run ends with exactly every row."""
-        results = sample_results(self.rows)
-        for at in range(1, 2_000):
-            out, ledger = tmp_path / f"{at}", MemoryLedger()
-            try:
-                await self.run(out, ledger, results, KillingDisk(at))
-            except Killed:
-                self.check_torn(out, results)
-                await self.run(out, ledger, results, QuickDisk())
-                self.check_all(out, ledger, results)
-            else:
-                assert at > 10
-                return
-        pytest.fail("the run never completed")
 
-    async def test_a_second_kill_while_recovering_is_survived(self, tmp_path: Path) -> None:
-        """Undoing what a killed run left may be killed as well, at any step."""
-        results = sample_results(self.rows)
-        steps = RecordingDisk()
-        await self.run(tmp_path / "whole", MemoryLedger(), results, steps)
-        for first in range(2, len(steps.steps), max(1, len(steps.steps) // 4)):
-            for second in range(1, 6):
-                out, ledger = tmp_path / f"{first}-{second}", MemoryLedger()
-                for disk in (KillingDisk(first), KillingDisk(second), QuickDisk()):
-                    try:
-                        await self.run(out, ledger, results, disk)
-                    except Killed:
-                        self.check_torn(out, results)
-                self.check_all(out, ledger, results)
-
-    async def test_a_full_disk_stops_the_run_and_space_completes_it(self, tmp_path: Path) -> None:
-        """No space from the n-th step on: one sentence that names a path, nothing torn, and it resumes."""
-        results = sample_results(self.rows)
-        for at in range(1, 2_000, 3):
-            out, ledger = tmp_path / f"{at}", MemoryLedger()
-            disk = FullDisk(at)
-            failure = ""
-            try:
-                await self.run(out, ledger, results, disk)
-            except SinkFailed as error:
-                failure = str(error)
-            if not disk.refused:
-                assert not failure
-                return
-            assert "no space left" in failure
-            assert str(out) in failure
-            self.check_torn(out, results)
-            await self.run(out, ledger, results, QuickDisk())
-            self.check_all(out, ledger, results)
-        pytest.fail("the run never completed")
-
-    async def test_after_a_failure_nothing_more_is_promised(self, tmp_path: Path) -> None:
-        """Once a step has failed, a flush fails too, even if the disk has recovered meanwhile."""
-        disk = FullDisk(1_000_000)
-        async with self.make(tmp_path, {}, disk) as sink:
-            await sink.write(sample_results(4))
-            disk.at = 1
-            with pytest.raises(SinkFailed):
-                await sink.flush()
-            disk.at = 1_000_000
-            with pytest.raises(SinkFailed):
-                await sink.flush()
-
-    async def test_bytes_are_durable_before_a_flush_returns(self, tmp_path: Path) -> None:
-        """After the last write of a flush, each file that was written is synced before the flush returns."""
-        disk = RecordingDisk()
-        async with self.make(tmp_path, {}, disk) as sink:
-            await sink.write(sample_results(4))
-            await sink.flush()
-        unsynced: set[Path] = set()
-        for name, path in disk.steps:
-            if name == "write":
-                unsynced.add(path)
-            elif name == "fsync":
-                unsynced.discard(path)
-            elif name == "syncfs":
-                unsynced.clear()
-        assert any(name == "write" for name, _ in disk.steps)
-        assert unsynced == set()
-
-
-def _files(out: Path) -> dict[Path, bytes]:
+def files_in(out: Path) -> dict[Path, bytes]:
+    """Every file of a folder with its content."""
     return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 

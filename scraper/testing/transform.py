@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
 import pickle
@@ -52,6 +53,12 @@ class TransformContract:
         made = self.make()
         assert pickle.loads(pickle.dumps(made)) == made
         assert isinstance(made.inline, bool)
+
+    def test_what_is_to_be_preloaded_exists(self) -> None:
+        """Each module named in ``preload``, if the transform has one, can be found: unknown names are skipped."""
+        preload: tuple[str, ...] = getattr(self.make(), "preload", ())
+        assert isinstance(preload, tuple)
+        assert [name for name in preload if importlib.util.find_spec(name) is None] == []
 
     def test_a_good_response_becomes_items(self) -> None:
         """Items have bytes, a bare extension and JSON fields."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from scraper.records import Item, Response
@@ -93,7 +94,7 @@ _SUFFIX = re.compile(r"\.([a-z0-9]{1,8})$")
 class RawTransform:
     """Keeps the bytes. Runs on the loop: the hash is all there is to do."""
 
-    inline: bool = True
+    inline: ClassVar[bool] = True
 
     def warm_up(self) -> None:
         """Nothing to load."""

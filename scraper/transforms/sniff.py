@@ -17,13 +17,11 @@ class Kind:
         extension: the usual file name extension, without its dot.
         label: what a message calls it, with its article.
         is_image: whether it is a picture, decodable or not.
-        is_generic: others are built on top of it, so a more precise name may be right as well (zip: docx).
     """
 
     extension: str
     label: str
     is_image: bool = False
-    is_generic: bool = False
 
 
 def _image(extension: str, name: str) -> Kind:
@@ -35,7 +33,7 @@ JPEG, PNG, GIF = _image("jpg", "JPEG"), _image("png", "PNG"), _image("gif", "GIF
 WEBP, AVIF, HEIC = _image("webp", "WebP"), _image("avif", "AVIF"), _image("heic", "HEIC")
 TIFF, BMP, SVG = _image("tiff", "TIFF"), _image("bmp", "BMP"), _image("svg", "SVG")
 _MP4 = Kind("mp4", "an MP4 video")
-_XML = Kind("xml", "an XML document", is_generic=True)
+_XML = Kind("xml", "an XML document")
 _HTML = Kind("html", "an HTML page")
 _JSON = Kind("json", "a JSON document")
 
@@ -57,16 +55,16 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"%!PS", _image("eps", "PostScript")),
     (0, b"\xc5\xd0\xd3\xc6", _image("eps", "PostScript")),
     (0, b"%PDF-", Kind("pdf", "a PDF document")),
-    (0, b"PK\x03\x04", Kind("zip", "a zip archive", is_generic=True)),
-    (0, b"PK\x05\x06", Kind("zip", "a zip archive", is_generic=True)),
-    (0, b"\x1f\x8b\x08", Kind("gz", "a gzip file", is_generic=True)),
-    (0, b"\x28\xb5\x2f\xfd", Kind("zst", "a Zstandard file", is_generic=True)),
-    (0, b"BZh", Kind("bz2", "a bzip2 file", is_generic=True)),
-    (0, b"\xfd7zXZ\x00", Kind("xz", "an xz file", is_generic=True)),
+    (0, b"PK\x03\x04", Kind("zip", "a zip archive")),
+    (0, b"PK\x05\x06", Kind("zip", "a zip archive")),
+    (0, b"\x1f\x8b\x08", Kind("gz", "a gzip file")),
+    (0, b"\x28\xb5\x2f\xfd", Kind("zst", "a Zstandard file")),
+    (0, b"BZh", Kind("bz2", "a bzip2 file")),
+    (0, b"\xfd7zXZ\x00", Kind("xz", "an xz file")),
     (0, b"7z\xbc\xaf\x27\x1c", Kind("7z", "a 7-Zip archive")),
     (0, b"Rar!\x1a\x07", Kind("rar", "a RAR archive")),
     (257, b"ustar", Kind("tar", "a tar archive")),
-    (0, b"OggS", Kind("ogg", "an Ogg file", is_generic=True)),
+    (0, b"OggS", Kind("ogg", "an Ogg file")),
     (0, b"fLaC", Kind("flac", "a FLAC file")),
     (0, b"ID3", Kind("mp3", "an MP3 file")),
     (0, b"\xff\xfb", Kind("mp3", "an MP3 file")),
@@ -79,7 +77,7 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"wOF2", Kind("woff2", "a font")),
     (0, b"\x00asm", Kind("wasm", "a WebAssembly module")),
     (0, b"\x7fELF", Kind("elf", "a program")),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind("ole", "an Office document", is_generic=True)),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind("ole", "an Office document")),
 )
 
 _RIFF = {b"WEBP": WEBP, b"WAVE": Kind("wav", "a WAV file"), b"AVI ": Kind("avi", "an AVI video")}

@@ -18,9 +18,9 @@ from scraper.testing.server import CLOSE, HANG, RESET, Drip, Forever, Pause, Scr
 
 CONFIG = FetchConfig(
     "test",
-    timeout_s=5.0,
-    connect_timeout_s=1.0,
-    stall_timeout_s=0.3,
+    timeout_s=20.0,
+    connect_timeout_s=10.0,
+    stall_timeout_s=0.9,
     stall_bytes=100,
     max_bytes=200_000,
 )
@@ -45,6 +45,8 @@ FAULTS: dict[str, tuple[Script, str]] = {
     "not HTTP": ([b"<html>hello</html>", CLOSE], "protocol.malformed"),
     "SSH": ([b"SSH-2.0-OpenSSH_9.9\r\n", HANG], "protocol.malformed"),
     "HTTP/1.2": ([b"HTTP/1.2 200 OK\r\n\r\n", HANG], "protocol.malformed"),
+    "status 000": ([b"HTTP/1.1 000 Nothing\r\nContent-Length: 0\r\n\r\n"], "protocol.malformed"),
+    "status 099": ([b"HTTP/1.1 099 Nothing\r\nContent-Length: 0\r\n\r\n"], "protocol.malformed"),
     "status 9999": ([b"HTTP/1.1 9999 OK\r\n\r\n", HANG], "protocol.malformed"),
     "two lengths": ([OK + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", HANG], "protocol.malformed"),
     "negative length": ([OK + b"Content-Length: -3\r\n\r\nabc", HANG], "protocol.malformed"),
@@ -134,7 +136,7 @@ def test_malformed_after_the_headers(run: Run) -> None:
         script = [CHUNKED + b"4\r\ngood\r\n", Pause(reading), b"ZZ\r\n", HANG]
         patient = FetchConfig("test", stall_timeout_s=30.0)
         arena = Arena(10_000)
-        async with ScriptedServer(script) as server, Fetcher(patient, arena) as fetcher, asyncio.timeout(5.0):
+        async with ScriptedServer(script) as server, Fetcher(patient, arena) as fetcher, asyncio.timeout(20.0):
             async with asyncio.TaskGroup() as group:
                 fetching = group.create_task(fetcher.fetch(Request(0, server.url())))
                 while arena.held < len(b"good"):  # noqa: ASYNC110 - the arena sets no event
@@ -173,3 +175,38 @@ async def test_bytes_after_a_response_do_not_reach_the_next() -> None:
             result.slot.release()
         assert bodies == [b"whole", b"good"]
         assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "junk", [reply("200 OK", b"not asked for"), b"surplus\r\n\r\n"], ids=["response", "bytes"]
+)
+async def test_what_comes_after_a_response_answers_nothing(junk: bytes) -> None:
+    """Bytes beyond a response never become the answer to the next row: its connection is not used again."""
+    good = reply("200 OK", b"asked for")
+    sent = asyncio.Event()
+    scripts: dict[str, Script] = {"/bad": [good, Pause(sent), junk], "/good": [good]}
+    async with ScriptedServer(scripts) as server, Fetcher(CONFIG, Arena(1_000_000)) as fetcher:
+        for path in ("/bad", "/good", "/bad", "/good"):
+            result = await fetcher.fetch(Request(0, server.url(path)))
+            assert isinstance(result, Fetched), result
+            assert bytes(result.response.body) == b"asked for"
+            result.slot.release()
+            sent.set()
+            await asyncio.sleep(0.02)  # for the junk to arrive on the idle connection
+            sent.clear()
+
+
+async def test_promises_take_no_budget() -> None:
+    """Servers that promise much and send little leave the budget to those who send."""
+    promise = OK + b"Content-Length: 150000\r\n\r\n"
+    scripts: dict[str, Script] = {"/slow": [promise, b"x" * 500, HANG], "/good": [reply("200 OK", b"good" * 100)]}
+    arena = Arena(1024 * 1024)
+    config = FetchConfig("test", max_bytes=64 * 1024 * 1024, stall_timeout_s=60.0)
+    scripts["/slow"] = [OK + b"Content-Length: 60000000\r\n\r\n", b"x" * 500, HANG]
+    async with ScriptedServer(scripts) as server, Fetcher(config, arena) as fetcher, asyncio.TaskGroup() as group:
+        slow = [group.create_task(fetcher.fetch(Request(n, server.url("/slow")))) for n in range(8)]
+        good = await fetcher.fetch(Request(9, server.url("/good")))
+        assert isinstance(good, Fetched)
+        good.slot.release()
+        for task in slow:
+            task.cancel()

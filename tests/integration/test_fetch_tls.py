@@ -47,7 +47,7 @@ def trusted(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def ending(url: str) -> str:
     """The body, or the class and sentence of the failure."""
-    async with Fetcher(FetchConfig("test", connect_timeout_s=0.3), Arena(10_000)) as fetcher:
+    async with Fetcher(FetchConfig("test", connect_timeout_s=1.0), Arena(10_000)) as fetcher:
         result = await fetcher.fetch(Request(0, url))
     if isinstance(result, Failed):
         return str(result.error)

@@ -144,11 +144,14 @@ async def test_hang_sends_nothing_until_the_client_goes(origin: OriginProcess) -
     """hang: not a byte; when the client leaves, the server lets go."""
     reader, writer = await asyncio.open_connection("127.0.0.1", origin.port)
     writer.write(f"GET {PICTURE}?hang HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    async with asyncio.timeout(20):
+        while not origin.stats()["in_flight"]:  # noqa: ASYNC110  it is another process that begins
+            await asyncio.sleep(0.01)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(reader.read(1), 0.2)
     assert origin.stats()["in_flight"] == 1
     writer.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while origin.stats()["in_flight"]:  # noqa: ASYNC110  it is another process that lets go
             await asyncio.sleep(0.01)
 

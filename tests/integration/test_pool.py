@@ -146,7 +146,7 @@ async def test_an_item_that_kills_its_worker_dies_alone(word: bytes, text: str) 
 
 async def test_an_item_that_hangs_is_killed() -> None:
     """Native code that holds the GIL for ever ends as transform.timeout; its neighbours are answered."""
-    async with Pool(Obedient(), replace(TWO, item_timeout_s=0.2)) as pool:
+    async with Pool(Obedient(), replace(TWO, item_timeout_s=0.8)) as pool:
         batch = [response(b"good"), response(b"hang"), response(b"good")]
         assert ends(await pool.run(batch)) == ["ok", "transform.timeout", "ok"]
 
@@ -154,7 +154,7 @@ async def test_an_item_that_hangs_is_killed() -> None:
 async def test_a_stopped_worker_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that gets no turn at all, its timer included, costs time but no row."""
     monkeypatch.setattr("scraper.workers._SLACK_S", 0.1)
-    async with Pool(Obedient(), PoolConfig(workers=1, item_timeout_s=0.2)) as pool:
+    async with Pool(Obedient(), PoolConfig(workers=1, item_timeout_s=0.8)) as pool:
         (pid,) = await pids_of(pool, 1)
         os.kill(pid, signal.SIGSTOP)
         assert ends(await pool.run([response(b"good")])) == ["ok"]
@@ -180,18 +180,18 @@ async def test_a_worker_killed_from_outside_costs_no_row() -> None:
     assert done == 18
 
 
-async def test_cancelling_a_run_ends_busy_workers_at_once() -> None:
-    """Leaving while a worker hangs kills it: no process and no second is left over."""
-    async with Pool(Obedient(), TWO) as pool:
+async def test_cancelling_a_run_ends_busy_workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaving while a worker hangs kills it, without waiting for it first, and no process is left over."""
+    monkeypatch.setattr("scraper.workers._CLOSE_S", 600.0)  # how long idle workers may take to leave
+    async with Pool(Obedient(), replace(TWO, item_timeout_s=600.0)) as pool:
         with watched(await pids_of(pool, 2)) as all_end:
             task = asyncio.ensure_future(pool.run([response(b"hang")]))
             await asyncio.sleep(0)  # one turn of the loop takes it to the executor
             assert "1 items in flight" in repr(pool)
             task.cancel()
-            since = asyncio.get_running_loop().time()
-            await pool.__aexit__(None, None, None)
-            assert asyncio.get_running_loop().time() - since < 1.0
-            assert all_end(1.0)
+            async with asyncio.timeout(30):
+                await pool.__aexit__(None, None, None)
+            assert all_end(20.0)
             with pytest.raises(asyncio.CancelledError):
                 await task
 
@@ -349,4 +349,4 @@ def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
         assert program.stdout is not None
         with watched({int(pid) for pid in program.stdout.readline().split()}) as all_end:
             program.kill()
-            assert all_end(5.0)
+            assert all_end(20.0)

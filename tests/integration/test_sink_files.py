@@ -15,7 +15,8 @@ from scraper.records import Item, Outcome, Request, Result
 from scraper.sinks import sink_named
 from scraper.sinks.disk import SYNC_WHOLE_FROM, Disk, whole_sync
 from scraper.sinks.files import FilesOutput, FilesSink
-from scraper.testing.sink import MemoryLedger, RecordingDisk, SinkContract, sample_results
+from scraper.testing.disk import DiskSinkContract, RecordingDisk
+from scraper.testing.sink import MemoryLedger, sample_results
 
 
 def _result(row: int, *items: Item, caption: str | None = None, **columns: object) -> Result:
@@ -31,11 +32,11 @@ async def _put(out: Path, *results: Result, state: SinkState | None = None) -> l
     return outcomes
 
 
-class TestFilesContract(SinkContract):
+class TestFilesContract(DiskSinkContract):
     rows = 4
 
-    def make(self, out: Path, state: SinkState, disk: Disk) -> Sink:
-        """See SinkContract."""
+    def make_on(self, disk: Disk, out: Path, state: SinkState) -> Sink:
+        """See DiskSinkContract."""
         return FilesSink(out, state, disk=disk)
 
     def read_back(self, out: Path) -> list[tuple[int, bytes]]:

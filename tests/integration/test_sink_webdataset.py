@@ -20,9 +20,10 @@ from scraper.protocols import Sink, SinkState
 from scraper.records import Item, Outcome, Request, Result
 from scraper.sinks import sink_named
 from scraper.sinks.disk import Disk
-from scraper.sinks.readback import read_item
+from scraper.sinks.readback import read_items
 from scraper.sinks.webdataset import WebdatasetOutput, WebdatasetSink
-from scraper.testing.sink import FullDisk, MemoryLedger, SinkContract, sample_results
+from scraper.testing.disk import DiskSinkContract, FullDisk
+from scraper.testing.sink import MemoryLedger, sample_results
 
 
 def _members_of(shard: Path) -> list[tuple[str, bytes]]:
@@ -43,11 +44,11 @@ def _members_of(shard: Path) -> list[tuple[str, bytes]]:
     return found
 
 
-class TestWebdatasetContract(SinkContract):
+class TestWebdatasetContract(DiskSinkContract):
     rows_per_shard = 5
 
-    def make(self, out: Path, state: SinkState, disk: Disk) -> Sink:
-        """See SinkContract."""
+    def make_on(self, disk: Disk, out: Path, state: SinkState) -> Sink:
+        """See DiskSinkContract."""
         return WebdatasetSink(out, state, rows_per_shard=self.rows_per_shard, disk=disk)
 
     def read_back(self, out: Path) -> list[tuple[int, bytes]]:
@@ -70,8 +71,9 @@ class TestWebdatasetContract(SinkContract):
         assert sum(one["successes"] for one in stats) == sum(outcome.class_ == "ok" for outcome in outcomes)
         for outcome in outcomes:
             if outcome.path:
+                (data,) = read_items(out, [(outcome.path, outcome.shard)])
                 assert outcome.shard
-                assert read_item(out, outcome.path, outcome.shard).startswith(f"<{outcome.row}>".encode())
+                assert (data or b"").startswith(f"<{outcome.row}>".encode())
 
 
 class TestOneRowPerShardContract(TestWebdatasetContract):

@@ -236,3 +236,12 @@ def test_any_bytes_end_in_order(data: bytes, coding: str) -> None:
     except FetchFailed as failed:
         ended = failed.class_
     assert ended in {"whole", "body.encoding", "body.truncated", "body.bomb"}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_empty_members_are_counted(coding: str) -> None:
+    """A body of nothing but empty streams is refused before it costs much time; a few of them are allowed."""
+    encode = {"gzip": gzip.compress, "zstd": zstd.compress}[coding]
+    assert decode(coding, [encode(b"") * 900 + encode(b"x")]) == b"x"
+    with pytest.raises(FetchFailed, match=r"body\.bomb"):
+        decode(coding, [encode(b"") * 2_000 + encode(b"x")])

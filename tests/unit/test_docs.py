@@ -17,6 +17,8 @@ from scraper.options.__main__ import text
 from scraper.options.found import installed, load
 
 ROOT = Path(__file__).resolve().parents[2]
+TOPS = (ROOT, ROOT / "scraper")
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
 def test_the_options_page_is_current() -> None:
@@ -79,14 +81,36 @@ def test_documented_commands_parse(command: str) -> None:
         assert job.out or job.run.dry_run
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     """Each link to a file of ours points to one."""
     path = ROOT / page
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text())
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def paths_named(page: str) -> list[str]:
+    """What a page puts in backticks and begins with a folder of ours, told from the root or from the package.
+
+    What begins with a dot further down is made by whoever uses it.
+    """
+    named = re.findall(r"`([a-z]+/(?:[\w-][\w.-]*/?)*)`", page)
+    return [each for each in named if any((top / each.partition("/")[0]).is_dir() for top in TOPS)]
+
+
+def test_a_path_in_backticks_is_seen() -> None:
+    """Folders and files of ours are found, and nobody else's."""
+    page = (
+        "`scraper/gone.py`, `policies/`; not `items/`, `OUT/x`, `benchmarks/.peers/`, docs/x.md, `scraper images`"
+    )
+    assert paths_named(page) == ["scraper/gone.py", "policies/"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_named_in_the_text_exist(page: str) -> None:
+    """Each file or folder of ours that a page names is there."""
+    named = paths_named((ROOT / page).read_text())
+    assert [each for each in named if not any((top / each).exists() for top in TOPS)] == []
 
 
 def test_python_in_the_readme_is_python() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import ssl
 from collections.abc import Iterator
+from typing import NoReturn
 
 import aiohttp
 import pytest
@@ -15,8 +17,9 @@ from aioresponses import aioresponses
 
 from scraper.arena import Arena
 from scraper.config import FetchConfig
-from scraper.connector import CLASS_OF, FOREIGN, Hop, failure_of
+from scraper.connector import CLASS_OF, FOREIGN, FOREIGN_ASKING, Hop, failure_of
 from scraper.deadline import Watchdog
+from scraper.decoding import Decoder
 from scraper.errors import outcome_class
 from scraper.fetch import Failed, Fetched, Fetcher, Redirected
 from scraper.records import Request
@@ -64,7 +67,7 @@ def test_every_client_error_is_mapped() -> None:
 
 def test_whatever_is_caught_is_mapped() -> None:
     """Every type that fetch catches, and whatever derives from it, finds an entry."""
-    for kind in FOREIGN:
+    for kind in (*FOREIGN, *FOREIGN_ASKING):
         for child in (kind, *descendants(kind)):
             assert any(base in CLASS_OF for base in child.__mro__), child
 
@@ -149,3 +152,73 @@ async def test_above_the_socket(answers: aioresponses) -> None:
     assert isinstance(broken, Failed)
     assert broken.error.class_ == "body.truncated"
     assert arena.held == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "class_"), [(RuntimeError("gone"), "connect.reset"), (ValueError("odd"), "url.invalid")]
+)
+async def test_what_cannot_be_asked_for_is_the_rows_end(
+    answers: aioresponses, error: Exception, class_: str
+) -> None:
+    """The plain errors that aiohttp and uvloop have for a request they cannot make end its row."""
+    answers.get("http://photos.test/a", exception=error)
+    async with Fetcher(FetchConfig("test"), Arena(1_000)) as fetcher:
+        failed = await fetcher.fetch(Request(0, "http://photos.test/a"))
+    assert isinstance(failed, Failed)
+    assert failed.error.class_ == class_
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError("a bug")])
+async def test_a_fault_of_ours_is_no_rows_end(
+    answers: aioresponses, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """What our own code raises while a body is taken stops whoever asked, and gives the bytes back."""
+
+    def broken(self: Decoder, data: bytes) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(Decoder, "feed", broken)
+    answers.get("http://photos.test/a", body=b"x", headers={"Content-Encoding": "br"})
+    arena = Arena(1_000)
+    async with Fetcher(FetchConfig("test"), arena) as fetcher:
+        with pytest.raises(type(error), match="a bug"):
+            await fetcher.fetch(Request(0, "http://photos.test/a"))
+        assert "0 in flight" in repr(fetcher._watchdog)
+    assert arena.held == 0
+
+
+async def test_a_body_whose_connection_has_gone(answers: aioresponses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading where the connection has closed already, which aiohttp has a plain error for, is a reset."""
+
+    async def gone(self: aiohttp.StreamReader) -> bytes:
+        raise RuntimeError("Connection closed.")
+
+    monkeypatch.setattr(aiohttp.StreamReader, "readany", gone)
+    answers.get("http://photos.test/a", body=b"x")
+    async with Fetcher(FetchConfig("test"), Arena(1_000)) as fetcher:
+        failed = await fetcher.fetch(Request(0, "http://photos.test/a"))
+    assert isinstance(failed, Failed)
+    assert str(failed.error) == "connect.reset: The connection broke: Connection closed."
+
+
+def test_waiting_for_the_budget_ends_no_row(answers: aioresponses) -> None:
+    """A fetch that waits for the byte budget longer than every limit allows still succeeds."""
+    for _ in range(2):
+        answers.get("http://photos.test/a", body=b"x" * 900, headers={"Content-Length": "900"})
+
+    async def main() -> None:
+        config, budget = FetchConfig("test"), Arena(1_000)
+        async with Fetcher(config, budget) as fetcher:
+            first = await fetcher.fetch(Request(0, "http://photos.test/a"))
+            assert isinstance(first, Fetched)
+            elder = await budget.reserve(1)  # the oldest that is filling may always go on; this one is it
+            task = asyncio.ensure_future(fetcher.fetch(Request(1, "http://photos.test/a")))
+            await asyncio.sleep(3 * config.timeout_s)
+            assert "1 waiting" in repr(budget)
+            first.slot.release()
+            second = await task
+            assert isinstance(second, Fetched), second
+            second.slot.release()
+            elder.release()
+
+    run_virtual(main())

@@ -381,5 +381,5 @@ async def test_a_list_without_a_fingerprint_is_compared_row_by_row(path: Path, f
         if fingerprint:
             await ledger.compare([(1, "http://b.test/1")])
         else:
-            with pytest.raises(UsageError, match="row 1 was http://a.test/1 and is now http://b.test/1"):
+            with pytest.raises(UsageError, match=r"row 1 was http://a\.test/1 and is now http://b\.test/1"):
                 await ledger.compare([(1, "http://b.test/1")])

@@ -142,6 +142,9 @@ def test_escaped(text: str, shown: str) -> None:
         ("http:u:p@h/", "http:***@h/"),
         ("https://h/?next=http://u:p@h2/", "https://h/?next=http://***@h2/"),
         ("mail me@example.org", "mail me@example.org"),
+        ("mailto:me@example.org", "mailto:me@example.org"),
+        ("u:p@example.org/x has no scheme", "***@example.org/x has no scheme"),
+        ("//u:p@example.org/x", "//***@example.org/x"),
         ("https://***@example.org/", "https://***@example.org/"),
     ],
 )

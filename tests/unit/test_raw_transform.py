@@ -6,7 +6,6 @@ import pytest
 
 from scraper.records import Response
 from scraper.testing.transform import TransformContract, response
-from scraper.transforms import transform_class
 from scraper.transforms.raw import RawTransform
 
 
@@ -43,10 +42,3 @@ def test_the_extension_is_the_contents(body: bytes, content_type: str, url: str,
     """Content decides, then the Content-Type, then the URL's suffix, and only plain ones of either."""
     (item,) = RawTransform()(response(body, url=url, content_type=content_type))
     assert (item.data, item.extension) == (body, extension)
-
-
-def test_transforms_are_found_by_name() -> None:
-    """The table gives the class, and an unknown name is the user's mistake."""
-    assert transform_class("raw") is RawTransform
-    with pytest.raises(Exception, match="there are: image, raw"):
-        transform_class("video")

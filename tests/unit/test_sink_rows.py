@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scraper.policies import names
 from scraper.records import Item, Outcome, Request
 from scraper.sinks import rows
 
@@ -78,10 +79,13 @@ def test_a_failure_says_why_in_words_or_by_class() -> None:
 
 
 def test_a_column_of_the_list_never_takes_the_place_of_ours() -> None:
-    """A list with a column called width keeps it, under another name."""
-    row = _row_of(item=Item(b"", "jpg", {"width": 1}), width="wide", url="x")
-    assert (row["width"], row["input_width"]) == (1, "wide")
-    assert (row["url"], row["input_url"]) == ("http://origin.test/7", "x")
+    """A source that sends columns called like ours all the same changes neither a row nor its schema."""
+    item = Item(b"", "jpg", {"width": 1})
+    taken = dict.fromkeys(names.COLUMNS, "theirs")
+    assert _row_of(item=item, **taken) == _row_of(item=item)
+    kinds = rows.Kinds()
+    kinds.see(Request(0, "u", columns=taken), item)
+    assert kinds.schema() == rows.Kinds().schema()
 
 
 @pytest.mark.parametrize("width", [2**31, "300", True, 1.5])

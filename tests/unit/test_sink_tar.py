@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraper.sinks import tar
-from scraper.sinks.readback import read_item, read_items
+from scraper.sinks.readback import read_items
 
 
 def _archive_of(members: dict[str, bytes]) -> bytes:
@@ -64,9 +64,6 @@ def test_items_are_read_from_files_and_archives(tmp_path: Path) -> None:
         ("a.jpg", "00009.tar"),
     ]
     assert read_items(tmp_path, places) == [b"x" * 5_000, b"file", None, b"first", b"", None]
-    assert read_item(tmp_path, "a.jpg", "00000.tar") == b"first"
-    with pytest.raises(FileNotFoundError, match=r"nope\.jpg"):
-        read_item(tmp_path, "nope.jpg", None)
 
 
 @pytest.mark.parametrize("cut", [3, 512, 1_030, 1_536])

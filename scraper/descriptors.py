@@ -1,0 +1,30 @@
+"""Open files: how many this process may have, and so how many connections.
+
+In: how many fetches are wanted at once. Out: how many there is room for. Must never: fail.
+"""
+
+from __future__ import annotations
+
+import resource
+
+RESERVED = 96
+"""For everything but fetches: the ledger, sinks, workers' pipes, libraries, and connections kept for reuse."""
+
+LEAST = 4
+
+
+def room_for(concurrency: int) -> int:
+    """As many of the fetches as there may be connections, the soft limit of open files raised to the hard one.
+
+    The soft limit is low on many systems for the sake of programs that use select(); we do not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (ValueError, OSError):  # some systems have a lower limit of their own beside the hard one
+            pass
+    if soft == resource.RLIM_INFINITY:
+        return concurrency
+    return min(concurrency, max(LEAST, soft - RESERVED))
