@@ -28,7 +28,7 @@ class Sealed:
 
     Attributes:
         number: of the shard.
-        start: seconds since the epoch, of its first row.
+        start: seconds since the epoch, when the shard before it was full, or the run began.
         end: seconds since the epoch, of its last row.
         duration_s: seconds of work on it; less than from start to end if the run was stopped in between.
         kinds: state of the Kinds as they were.

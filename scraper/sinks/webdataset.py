@@ -68,7 +68,9 @@ class WebdatasetOutput:
 class _Shard:
     """The shard that is being written."""
 
-    def __init__(self, number: int, archive: Tail, log: Tail, kinds: rows.Kinds, start: float) -> None:
+    def __init__(
+        self, number: int, archive: Tail, log: Tail, kinds: rows.Kinds, start: float, since: float
+    ) -> None:
         self.number = number
         self.archive = archive
         self.log = log
@@ -76,7 +78,7 @@ class _Shard:
         self.start = start
         self.spent_s = 0.0
         """Seconds that earlier runs worked on it."""
-        self._since = time.monotonic()
+        self._since = since
         self._kinds = kinds
         self._header = tar.Headers(int(start))
 
@@ -152,11 +154,13 @@ class WebdatasetSink:
         self._full: list[tuple[_Shard, Sealed]] = []  # sealed, not durable yet
         self._sealed: list[Sealed] = []  # durable; published once the ledger knows
         self._new_names = False
+        self._begun = (0.0, 0.0)  # wall and monotonic time since when rows of the next shard have been fetched
 
     def __repr__(self) -> str:
         return f"<WebdatasetSink {self._out} shard {self._number}, {self._shard!r}>"
 
     async def __aenter__(self) -> Self:
+        self._begun = (time.time(), time.monotonic())
         try:
             await self._disk.run(self._out, self._recover)
             if self._state.get("rows"):
@@ -231,12 +235,13 @@ class WebdatasetSink:
         archive = await self._disk.open_tail(archive_path(self._out, self._number, part=True))
         log = await self._disk.open_tail(rows_path(self._out, self._number))
         self._new_names = True
-        return _Shard(self._number, archive, log, self._kinds, time.time())
+        return _Shard(self._number, archive, log, self._kinds, *self._begun)
 
     async def _reopen(self) -> _Shard:
         archive = await self._disk.open_tail(archive_path(self._out, self._number, part=True))
         log = await self._disk.open_tail(rows_path(self._out, self._number))
-        shard = _Shard(self._number, archive, log, self._kinds, cast("float", self._state["start"]))
+        start = cast("float", self._state["start"])
+        shard = _Shard(self._number, archive, log, self._kinds, start, self._begun[1])
         shard.rows = cast("int", self._state["rows"])
         shard.spent_s = cast("float", self._state["spent_s"])
         return shard
@@ -248,6 +253,7 @@ class WebdatasetSink:
         self._full.append((shard, sealed))
         self._shard = None
         self._number += 1
+        self._begun = (time.time(), time.monotonic())
 
     # --- in the disk's threads ---
 

@@ -222,7 +222,7 @@ async def test_the_statistics_add_up(tmp_path: Path) -> None:
 
 
 async def test_start_and_duration_of_a_shard_survive_a_stop(tmp_path: Path) -> None:
-    """A resumed shard began when its first row came, and its duration leaves out the time in between."""
+    """A resumed shard keeps its beginning, and its duration leaves out the time in between."""
     ledger = MemoryLedger()
     async with WebdatasetSink(tmp_path, {}) as sink:
         ledger.commit(await sink.write(sample_results(2)), await sink.flush())
@@ -235,6 +235,26 @@ async def test_start_and_duration_of_a_shard_survive_a_stop(tmp_path: Path) -> N
     assert stats["start_time"] == 1_000.0
     assert 500 <= stats["duration"] < 600
     assert stats["end_time"] > 1_000_000
+
+
+async def test_a_shard_takes_the_time_of_its_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard begins where the one before it was full, or the run began: count / duration is a rate."""
+    now = 1_000.0
+
+    class Clock:
+        time = monotonic = staticmethod(lambda: now)
+
+    monkeypatch.setattr("scraper.sinks.webdataset.time", Clock)
+    ledger = MemoryLedger()
+    first, second = sample_results(2)
+    async with WebdatasetSink(tmp_path, {}, rows_per_shard=1) as sink:
+        now = 1_010.0
+        ledger.commit(await sink.write([first]), await sink.flush())
+        now = 1_030.0
+        ledger.commit(await sink.write([second]), await sink.flush())
+        await sink.publish()
+    stats = [json.loads((tmp_path / f"0000{n}_stats.json").read_bytes()) for n in (0, 1)]
+    assert [(one["start_time"], one["duration"]) for one in stats] == [(1_000.0, 10.0), (1_010.0, 20.0)]
 
 
 async def test_without_pyarrow_the_table_is_jsonl(tmp_path: Path) -> None:
