@@ -149,7 +149,7 @@ async def arun(
     lists = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     source = await asyncio.to_thread(_opened, urls, lists, stdin, config)
     rows = await _with_first_row(source, urls is not None, watch.stop)
-    meta = await asyncio.to_thread(_meta, pipeline, source, lists, config, watch)
+    meta = await asyncio.to_thread(run_meta, pipeline, source, lists, config, watch)
     tune_allocator()
     async with AsyncExitStack() as stack:
         folder = OutputFolder(out, overwrite=overwrite)
@@ -265,7 +265,7 @@ def _opened(
     return iterable_source(urls, config.source)
 
 
-def _meta(
+def run_meta(
     pipeline: Pipeline, source: Source, lists: Sequence[str | PathLike[str]], config: RunConfig, watch: Watch
 ) -> RunMeta:
     """What makes this run the same as an earlier one, or another."""

@@ -204,7 +204,7 @@ class Ledger:
             held = self._meta("run")
             if held is not None and (self._last_row >= 0 or self._sink_state):
                 was = RunMeta.from_json(held)
-                changes = _changes(was, RunMeta.from_json(meta.to_json()))
+                changes = changes_between(was, RunMeta.from_json(meta.to_json()))
                 if changes:
                     raise UsageError(
                         f"{_out_of(self.path)} holds results of another job ({'; '.join(changes)}): {WAYS_OUT}"
@@ -291,7 +291,7 @@ def _going_on(held: str | None, meta: RunMeta) -> RunMeta:
     return replace(meta, fingerprint=RunMeta.from_json(held).fingerprint)
 
 
-def _changes(was: RunMeta, now: RunMeta) -> list[str]:
+def changes_between(was: RunMeta, now: RunMeta) -> list[str]:
     """What differs in a way that would mix two jobs in one output, in the user's words."""
     if was.pipeline != now.pipeline:
         return [f"made by '{was.pipeline}', not by '{now.pipeline}'"]

@@ -203,13 +203,13 @@ class LedgerReader:
         return list(self._each(sql, (row,)))  # type: ignore[arg-type] # the table's own column types
 
     def hosts(self, limit: int) -> tuple[int, list[HostTotals]]:
-        """How many hosts there are, and those with the most rows."""
+        """How many hosts were asked, and those with the most rows."""
         ok, failed = self._classes(State.OK), self._classes(State.FAILED)
         sql = f"""
             SELECT count(*) OVER (), host, count(*), sum(class IN ({",".join("?" * len(ok))})),
                 sum(class IN ({",".join("?" * len(failed))})),
                 coalesce(avg(total_us), 0) / 1000, coalesce(sum(bytes), 0)
-            FROM outcomes WHERE host IS NOT NULL GROUP BY host ORDER BY 3 DESC, 2 LIMIT ?
+            FROM outcomes WHERE host IS NOT NULL GROUP BY host HAVING count(attempts) ORDER BY 3 DESC, 2 LIMIT ?
         """  # noqa: S608 - marks only
         found = list(self._each(sql, (*ok, *failed, limit)))
         total = found[0][0] if found else 0

@@ -27,6 +27,7 @@ from typing import Self
 from scraper.errors import OutputLocked, ScraperError, SinkFailed, UsageError
 
 STATE_DIR = ".scraper"
+LOCK = "lock"
 
 NOT_OURS_NOR_ANYBODYS = frozenset({"lost+found", ".DS_Store", "Thumbs.db"})
 """What file systems and desktops put into a folder by themselves."""
@@ -101,10 +102,43 @@ class OutputFolder:
         """The page that shows what happened."""
         return self.root / "report.html"
 
+    def is_held(self) -> bool:
+        """Whether a run is writing to the folder now, in any process. Leaves nothing behind."""
+        try:
+            lock = os.open(self.state_dir / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            # An empty file was given back: it need not be tried, which a run that begins just now might notice.
+            return bool(os.pread(lock, 1, 0)) and not _is_free(lock)
+        finally:
+            os.close(lock)
+
+    def check(self) -> None:
+        """See whether a run may use the folder, as far as that shows without touching anything.
+
+        Raises:
+            UsageError: as on entering.
+            OutputLocked: as on entering.
+        """
+        try:
+            self._refuse_what_is_not_ours()
+            if self.is_held():
+                raise _locked(self.root, self.state_dir / LOCK)
+            if self._overwrite and self.root.is_dir():
+                self._names_to_clear()
+            there = next(each for each in (self.root, *self.root.absolute().parents) if each.exists())
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise _refusal(self.root, error) from error
+
     def __enter__(self) -> Self:
         try:
             self._claim()
-            self._lock = _lock(self.state_dir / "lock", self.root)
+            self._lock = _lock(self.state_dir / LOCK, self.root)
             try:
                 if self._overwrite:
                     self._clear()
@@ -123,19 +157,23 @@ class OutputFolder:
 
     def _claim(self) -> None:
         """Make OUT and its ``.scraper``, unless OUT holds something else."""
-        if self.root.exists() and not self.root.is_dir():
+        self._refuse_what_is_not_ours()
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+
+    def _refuse_what_is_not_ours(self) -> None:
+        if not self.root.exists():
+            return
+        if not self.root.is_dir():
             raise UsageError(f"{self.root} is a file: give a folder with -o.")
-        self.root.mkdir(parents=True, exist_ok=True)
         if not self.state_dir.is_dir():
             other = next((name for name in _names(self.root) if name not in NOT_OURS_NOR_ANYBODYS), None)
             if other is not None:
                 raise UsageError(
                     f"{self.root} holds something else ({other}): choose another, or an empty, folder with -o."
                 )
-        self.state_dir.mkdir(exist_ok=True)
 
-    def _clear(self) -> None:
-        """Delete what former runs wrote; all or nothing, so look first."""
+    def _names_to_clear(self) -> list[str]:
+        """What ``--overwrite`` would delete; all or nothing."""
         names = [name for name in _names(self.root) if name not in NOT_OURS_NOR_ANYBODYS]
         for name in names:
             if not OURS.fullmatch(name) or (self.root / name).is_symlink():
@@ -143,10 +181,15 @@ class OutputFolder:
                     f"{self.root} also holds {name}, which is not known to come from a run: "
                     "move it away before --overwrite, or choose another -o OUT."
                 )
+        return names
+
+    def _clear(self) -> None:
+        """Delete what former runs wrote."""
+        self._names_to_clear()
         # The ledger goes first: a run that is killed here must not leave rows "done" whose files are gone.
         for place in (self.state_dir, self.root):
             for name in _names(place):
-                if name not in {"lock", STATE_DIR} and name not in NOT_OURS_NOR_ANYBODYS:
+                if name not in {LOCK, STATE_DIR} and name not in NOT_OURS_NOR_ANYBODYS:
                     _delete(place / name)
 
     def _empty_tmp(self) -> None:
@@ -182,9 +225,7 @@ def _lock(path: Path, root: Path) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutputLocked(
-                f"Another run is writing to {root}{_holder(lock)}: let it finish, or stop it."
-            ) from None
+            raise _locked(root, path) from None
         os.ftruncate(lock, 0)
         held = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
         os.pwrite(lock, json.dumps(held).encode() + b"\n", 0)
@@ -194,13 +235,27 @@ def _lock(path: Path, root: Path) -> int:
     return lock
 
 
-def _holder(lock: int) -> str:
+def _is_free(lock: int) -> bool:
+    """Whether nobody has locked the open file."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return True
+
+
+def _locked(root: Path, lock: Path) -> OutputLocked:
+    return OutputLocked(f"Another run is writing to {root}{_holder(lock)}: let it finish, or stop it.")
+
+
+def _holder(lock: Path) -> str:
     """Who has it, as far as the file says; it may be read while it is being written."""
     try:
-        held = json.loads(os.pread(lock, 4096, 0))
+        held = json.loads(lock.read_bytes())
         pid, host = int(held["pid"]), str(held["host"])
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(held["started"])))
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):
         return ""
     elsewhere = "" if host == socket.gethostname() else f" on {host}"
     return f" (process {pid}{elsewhere}, since {since})"

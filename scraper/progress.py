@@ -65,8 +65,7 @@ class Snapshot:
         transforming: items in the worker processes.
         retries: attempts beyond the first.
         ok: rows ended in this run.
-        skipped: as ``ok``.
-        failed: as ``ok``.
+        skipped, failed: as ``ok``.
         failures: the most frequent failed classes with their rows.
         channels: how full the queues are.
         slow_hosts: hosts with something in flight that have taken longest, on average.
@@ -170,11 +169,10 @@ def plain_line(now: Snapshot) -> str:
         parts.append(f"{show_seconds(now.eta_s)} to go")
     if now.in_flight:
         parts.append(f"{now.in_flight} in flight")
-    if now.skipped:
-        parts.append(f"{show_count(now.skipped)} skipped")
+    ends = [f"{show_count(now.skipped)} skipped"] if now.skipped else []
     if now.failed:
-        parts.append(f"{show_count(now.failed)} failed ({_failures(now)})")
-    return ", ".join(parts)
+        ends.append(f"{show_count(now.failed)} failed ({_failures(now)})")
+    return ", ".join(parts) + (f", {_this_run(now)}{', '.join(ends)}" if ends else "")
 
 
 def json_line(now: Snapshot) -> str:
@@ -208,6 +206,11 @@ def _of_total(now: Snapshot) -> str:
     # Rounded down: 100 % is said when it is so.
     percent = f" ({100 * now.done // now.total} %)" if now.total else ""
     return f"{show_count(now.done)} of {'about ' if now.is_estimate else ''}{show_count(now.total)} rows{percent}"
+
+
+def _this_run(now: Snapshot) -> str:
+    """Tells counts of this run from those that hold earlier ones too, where there were any."""
+    return "this run: " if now.done > now.ok + now.skipped + now.failed else ""
 
 
 def _failures(now: Snapshot) -> str:
@@ -278,7 +281,8 @@ class _Bar:
         rows = [
             line(("  ", ""), (_pace(now), "cyan")),
             line(
-                (f"  ok {show_count(now.ok)}", "green"),
+                (f"  {_this_run(now)}", "dim"),
+                (f"ok {show_count(now.ok)}", "green"),
                 (f"   skipped {show_count(now.skipped)}", "yellow" if now.skipped else "dim"),
                 (f"   failed {show_count(now.failed)}", "red" if now.failed else "dim"),
                 (f": {_failures(now)}" if now.failures else "", "red"),

@@ -8,6 +8,7 @@ Must never: show a traceback for a user's mistake; import what `scraper --versio
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,18 +25,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, without the program's name; those of the process by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _take_hold_of_the_streams()
     try:
         if arguments[:1] in (["--version"], ["-V"]):
             print(f"scraper {__version__}")
             code = 0
         else:
             code = _dispatch(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read stdout has gone (`| head`). Python would complain again while closing it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:  # stdout's: the dispatcher has explained all others
+        from scraper.cli import voice
+
+        if isinstance(error, BrokenPipeError):  # whoever read it has gone (`| head`)
+            voice.give_up_stdout()
+            return 0
+        return voice.explain(voice.stdout_refused(error))
     return code
+
+
+def _take_hold_of_the_streams() -> None:
+    """See that no socket becomes descriptor 0, 1 or 2, and that no name is beyond what a terminal can show."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed by whoever started us
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free: this one
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -45,7 +63,8 @@ def _dispatch(arguments: list[str]) -> int:
         if arguments in ([], ["help"]) or arguments[0] in ("-h", "--help"):
             from scraper.cli.overview import overview
 
-            print(overview())
+            with voice.to_stdout() as stdout:
+                print(overview(), file=stdout)
             return 0
         from scraper.cli.commands import execute
 

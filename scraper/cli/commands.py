@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from scraper.cli.parse import Parsed, parse
 from scraper.cli.table import BUILT_IN, OriginOptions, ResultsOptions
-from scraper.errors import State, UsageError
+from scraper.errors import OUTCOME_CLASSES, State, UsageError, outcome_class
 from scraper.options.layers import Layers, merge
-from scraper.options.schema import nearest, taken
+from scraper.options.near import nearest
+from scraper.options.schema import taken
 
 T = TypeVar("T")
 
@@ -78,6 +78,7 @@ def _results(arguments: list[str]) -> int:
     parsed = parse(BUILT_IN["results"], arguments)
     if parsed is None:
         return 0
+    from scraper.cli import voice
     from scraper.ledger import LedgerReader
     from scraper.outdir import OutputFolder
     from scraper.results import write_results
@@ -85,9 +86,24 @@ def _results(arguments: list[str]) -> int:
     out = _the_out("results", parsed)
     options = _options(ResultsOptions, parsed)
     state = None if options.state is None else State(options.state)
-    with LedgerReader(OutputFolder.existing(out).ledger_path) as ledger:
-        write_results(ledger, sys.stdout, options.format, state, options.class_)
+    if options.class_ is not None:
+        _check_class(options.class_)
+    with LedgerReader(OutputFolder.existing(out).ledger_path) as ledger, voice.to_stdout() as stdout:
+        write_results(ledger, stdout, options.format, state, options.class_)
     return 0
+
+
+def _check_class(name: str) -> None:
+    """Refuse what is neither a class nor a family of classes: no row could ever end as that."""
+    families = {each.partition(".")[0] for each in OUTCOME_CLASSES} | {"http"}
+    if name.removesuffix(".") in families:
+        return
+    try:
+        outcome_class(name)
+    except KeyError:
+        near = nearest(name, [*OUTCOME_CLASSES, *sorted(families)]) or nearest(name.partition(".")[0], families)
+        hint = f"did you mean {near}?" if near else f"each begins with one of {', '.join(sorted(families))}."
+        raise UsageError(f"There is no outcome class {name!r}; {hint}") from None
 
 
 def _origin(arguments: list[str]) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,14 @@ from typing import TYPE_CHECKING
 
 from scraper.cli import voice
 from scraper.cli.parse import parse
-from scraper.cli.signals import Caught, ending_on_signal
+from scraper.cli.signals import Caught, ending_on_signal, silence_the_tracker
 from scraper.cli.table import Command
 from scraper.config import Pipeline, RunConfig
-from scraper.errors import UsageError
+from scraper.errors import SinkFailed, UsageError
 from scraper.options.found import FoundPipeline, installed, load
+from scraper.options.img2dataset import ported
 from scraper.options.layers import Layers, merge
-from scraper.options.schema import options_of, taken
+from scraper.options.schema import Option, options_of, shown_value, taken
 from scraper.options.shared import InputOptions, PlaceOptions, RunOptions, is_secret, resolve
 
 if TYPE_CHECKING:  # loaded late: the refusal of a misspelt option needs none of it
@@ -46,7 +46,7 @@ class Job:
         out: the output folder; empty if none was named.
         run: how it is done.
         stored: what ``resume`` needs, as JSON values.
-        settings: every option and its value, for ``--dry-run``.
+        settings: every option and its value as one types it, for ``--dry-run``.
     """
 
     pipeline: Pipeline
@@ -55,7 +55,7 @@ class Job:
     out: str
     run: RunOptions
     stored: Mapping[str, object]
-    settings: Mapping[str, object]
+    settings: Mapping[str, str]
 
 
 def run(
@@ -76,14 +76,17 @@ def run(
     if job is None:
         return 0
     voice.speak(job.run.log_format)
+    if not job.out and not job.run.dry_run:
+        raise UsageError(f"Say where the results go: scraper {found.name} LIST -o OUT.")
+    if "-" in job.inputs and sys.stdin is not None and sys.stdin.isatty():
+        voice.say("Reading the list from the terminal; end it with Ctrl-D.")
     if job.run.dry_run:
         from scraper.cli.dry import dry_run
 
-        return dry_run(job.inputs, job.config.source, job.settings)
-    if not job.out:
-        raise UsageError(f"Say where the results go: scraper {found.name} LIST -o OUT.")
+        return dry_run(job.pipeline, job.inputs, job.config, job.settings, job.out, job.run.overwrite)
     from scraper.api import loop_factory
 
+    silence_the_tracker()
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_run(job))
@@ -116,7 +119,7 @@ def understand(
     )
     kinds = (found.options, *_SHARED)
     _refuse_hidden(found)
-    parsed = parse(command, arguments)
+    parsed = parse(command, ported(arguments) if found.name == "images" else arguments)
     if parsed is None:
         return None
     values = merge(_layers(parsed.typed, stored), kinds, found.name, others)
@@ -126,17 +129,18 @@ def understand(
     lists = [*parsed.operands, *place.url_list]
     if not lists:
         raise UsageError(f"Name a list: scraper {found.name} LIST -o OUT; - reads standard input.")
-    every = {
-        each.field: getattr(one, each.field) for one in (options, inputs, said) for each in options_of(type(one))
-    }
+    known = {each.field: (each, one) for one in (options, inputs, said) for each in options_of(type(one))}
+    every = {field: getattr(one, field) for field, (_, one) in known.items()}
+    config = resolve(said, inputs)
+    effective = every | _effective(every, pipeline, config)
     return Job(
         pipeline,
-        resolve(said, inputs, pipeline),
+        config,
         lists,
         place.out or "",
         said,
         _to_store(every, lists),
-        {name: _shown(name, value) for name, value in every.items() if name not in _OF_THE_MOMENT},
+        {each.name: _shown(each, effective[f]) for f, (each, _) in known.items() if f not in _OF_THE_MOMENT},
     )
 
 
@@ -160,11 +164,22 @@ def _refuse_hidden(found: FoundPipeline) -> None:
             )
 
 
-def _shown(name: str, value: object) -> object:
-    """A setting as it may stand on a screen or in a log: without credentials."""
-    if name != "header" or not isinstance(value, tuple):
-        return value
-    return tuple(f"{each.partition(':')[0]}: ***" if is_secret(each) else each for each in value)
+def _effective(every: Mapping[str, object], pipeline: Pipeline, config: RunConfig) -> dict[str, object]:
+    """What the run uses where nothing, or not all, was said."""
+    return {name: value for name, value in pipeline.settings.items() if name in every} | {
+        "workers": config.pool.workers,
+        "connect_timeout": config.fetch.connect_timeout_s,
+        "stall_timeout": config.fetch.stall_timeout_s,
+    }
+
+
+def _shown(each: Option, value: object) -> str:
+    """A setting as one types it, without credentials."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if each.field == "header" and isinstance(value, tuple):
+        value = tuple(f"{one.partition(':')[0]}: ***" if is_secret(one) else one for one in value)
+    return shown_value(value, each.unit) or each.shown or "-"
 
 
 def _to_store(every: Mapping[str, object], lists: Sequence[str]) -> dict[str, object]:
@@ -183,9 +198,22 @@ def _absolute(given: str) -> str:
 
 async def _run(job: Job) -> int:
     from scraper.api import Watch, arun
+    from scraper.report import render_summary
 
     stop = asyncio.Event()
-    watch = Watch(stop=stop, progress=job.run.progress, log_format=job.run.log_format, options=job.stored)
+    printed = True
+
+    def summarise(report: Report) -> None:
+        nonlocal printed
+        printed = voice.show(render_summary(report, _width()))
+
+    watch = Watch(
+        stop=stop,
+        progress=job.run.progress,
+        log_format=job.run.log_format,
+        on_report=summarise,
+        options=job.stored,
+    )
 
     def ask() -> None:
         grace = job.config.grace_s
@@ -201,23 +229,25 @@ async def _run(job: Job) -> int:
             config=job.config,
             watch=watch,
         )
-    return _ending(report, caught, job.config.max_failed)
+    code = _ending(report, caught, job.config.max_failed)
+    return code if printed or code not in (0, 1) else SinkFailed.exit_code
 
 
 def _ending(report: Report, caught: Caught, max_failed: int) -> int:
-    """Print what happened; the exit code."""
-    from scraper.report import render_terminal
+    """Print where to look and how to go on, once the page is there; the exit code."""
+    from scraper.report import render_where
 
-    voice.show(render_terminal(report, _width()))
+    if where := render_where(report):
+        voice.show(f"\n{where}")
     if caught.number and not report.is_complete:
-        voice.say(f"Interrupted; what is done is kept. Go on with: scraper resume {shlex.quote(str(report.out))}")
+        voice.say(f"Interrupted; what is done is kept; {report.way_on}")
         return caught.exit_code
     return report.exit_code(max_failed)
 
 
 def _width() -> int:
     """Columns to use: all of a terminal's; off a terminal as many as a line may need."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 500
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else 500
 
 
 def resume(out: str, arguments: Sequence[str]) -> int:
@@ -228,16 +258,17 @@ def resume(out: str, arguments: Sequence[str]) -> int:
     """
     from scraper.ledger import LedgerReader
     from scraper.outdir import OutputFolder
+    from scraper.report import started_by
 
     with LedgerReader(OutputFolder.existing(out).ledger_path) as ledger:
         meta = ledger.meta()
     if meta is None:
         raise UsageError(f"No run has begun in {out}; run the full command again.")
-    stored = meta.options
+    stored, beginner = meta.options, started_by(meta)
     lists, options = stored.get("inputs"), stored.get("options")
-    if not isinstance(lists, list) or not isinstance(options, dict):
+    if beginner == "program" or not isinstance(lists, list) or not isinstance(options, dict):
         raise UsageError(f"The run in {out} was started by a program; start that program again to resume.")
-    if "-" in lists:
+    if beginner == "pipe":
         raise UsageError(
             f"The list of {out} came from a pipe: type the full command again, with the same list piped in."
         )
@@ -268,5 +299,4 @@ def report(out: str) -> int:
     missing = write_page(report, OutputFolder(out))
     if missing is not None:
         voice.say(f"report.html was not written: {missing}", "warning")
-    voice.show(render_terminal(report, _width()))
-    return 0
+    return 0 if voice.show(render_terminal(report, _width())) else SinkFailed.exit_code

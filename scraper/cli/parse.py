@@ -13,10 +13,12 @@ from typing import Annotated
 
 import cyclopts
 
+from scraper.cli import voice
 from scraper.cli.table import Command
 from scraper.errors import UsageError
+from scraper.options.near import either, likely
 from scraper.options.page import by_group
-from scraper.options.schema import Option, dashed, names_of, nearest
+from scraper.options.schema import Option, dashed, names_of
 
 _STDIN = "\x00stdin"
 """Stands for ``-`` while cyclopts looks, which takes a lone dash for an option."""
@@ -51,10 +53,11 @@ def parse(command: Command, arguments: Sequence[str]) -> Parsed | None:
     except cyclopts.CycloptsError as error:
         raise UsageError(_sentence(command, error, options)) from None
     if body is not app.default_command:
-        try:
-            app.help_print([])
-        except SystemExit:  # rich's answer to a reader that has gone
-            raise BrokenPipeError from None
+        with voice.to_stdout():
+            try:
+                app.help_print([])
+            except SystemExit:  # rich's answer to a reader that has gone
+                raise BrokenPipeError from None
         return None
     operands = [_undashed(each) for each in bound.args]
     typed = {name: _undashed(value) for name, value in bound.kwargs.items()}
@@ -72,10 +75,10 @@ def _grouped(command: Command) -> dict[str, list[Option]]:
 def _app(command: Command, groups: dict[str, list[Option]]) -> cyclopts.App:
     app = cyclopts.App(
         name=f"scraper {command.name}",
-        help=command.summary,
+        help="\n\n".join(filter(None, (command.summary, command.about))),
         help_format="plaintext",
         help_epilogue="\n".join(["Examples:", *(f"  {line}" for line in command.examples)]),
-        usage=f"Usage: scraper {command.name} {command.operands} [OPTIONS]".replace("  ", " "),
+        usage=" ".join(["Usage: scraper", command.name, command.operands, *(["[OPTIONS]"] if groups else [])]),
         version_flags=[],
         result_action="return_value",
     )
@@ -102,10 +105,11 @@ def _operand(name: str) -> inspect.Parameter:
 
 def _parameter(each: Option, group: cyclopts.Group) -> inspect.Parameter:
     names = [f"--{each.name}", *([each.short] if each.short else [])]
+    also = "".join(f" Also --{alias}." for alias in each.aliases)
     shown = each.shown
     said = cyclopts.Parameter(
         name=names,
-        help=each.help,
+        help=each.help + also,
         group=group,
         metavar=each.metavar or None,
         show_default=(lambda _: shown) if shown else False,
@@ -154,11 +158,13 @@ def _sentence(command: Command, error: cyclopts.CycloptsError, options: Iterable
     if isinstance(error, cyclopts.UnknownOptionError):
         token = error.token.keyword or error.token.value
         name = token.partition("=")[0]
-        near = nearest(name.lstrip("-"), names_of(options))
-        hint = f"did you mean --{near}?" if near else see
+        near = [f"--{each}" for each in likely(name.lstrip("-"), names_of(options))]
+        hint = f"did you mean {either(near)}?" if near else see
         return f"There is no option {name}; {hint}"
     if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
         return f"{error.keyword or error.argument.name} needs a value; {see}"
     if isinstance(error, cyclopts.RepeatArgumentError):
         return f"{error.token.keyword} is given more than once."
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        return f"scraper {command.name} takes no list, only options; {see}"
     return " ".join(str(error).split()).rstrip(".") + f"; {see}"

@@ -51,6 +51,15 @@ def ending_on_signal(ask: Callable[[], None]) -> Iterator[Caught]:
             loop.remove_signal_handler(number)
 
 
+def silence_the_tracker() -> None:
+    """Keep multiprocessing's resource tracker from warning after a run that was killed.
+
+    It outlives us, cleans up what the worker processes' queues leave behind, as it should, and then says so over
+    the user's prompt. It takes its filters from ours when it is started, before the first worker process.
+    """
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+
+
 def _end_at_once(number: int) -> None:
     if sys.stderr is not None and sys.stderr.isatty():
         # The progress bar hides the cursor, and will not come to show it again.

@@ -20,6 +20,7 @@ class Command:
         operands: what stands for the arguments without a name; empty if there are none.
         kinds: the options dataclasses, each with the heading of those of its options that have none.
         examples: command lines that work.
+        about: what else there is to know, in the help.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Command:
     operands: str = ""
     kinds: Sequence[tuple[str, type]] = ()
     examples: Sequence[str] = ()
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +67,12 @@ BUILT_IN: dict[str, Command] = {
         Command(
             "resume",
             "Go on with an interrupted run, with the options it had.",
-            "OUT",
+            "OUT [OPTIONS]",
             examples=("scraper resume photos", "scraper resume photos --concurrency 16"),
+            about=(
+                "Options of the run may be given anew, except those that shape the output. For a run of "
+                "'scraper images', 'scraper images --help' lists them."
+            ),
         ),
         Command(
             "report", "Show what happened, and write OUT/report.html.", "OUT", examples=("scraper report photos",)

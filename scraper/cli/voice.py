@@ -9,8 +9,9 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
-from scraper.errors import InternalFault, ScraperError, UsageError
+from scraper.errors import InternalFault, ScraperError, SinkFailed, UsageError
 from scraper.log import LogFormat, escaped, logging_to
 from scraper.policies.secrets import mask_userinfo
 
@@ -34,13 +35,51 @@ def say(sentence: str, level: str = "info") -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def show(text: str) -> None:
-    """Text on stdout; nothing if whoever read it has gone (``| head``), which must not change the exit code."""
+def show(text: str) -> bool:
+    """Text on stdout, or a sentence on stderr and False where there is no room for it.
+
+    Nothing if whoever read stdout has gone (``| head``) or closed it, which must not change the exit code.
+    """
+    if sys.stdout is None:
+        return True
     try:
-        print(text, flush=True)
+        with contextlib.suppress(BrokenPipeError), to_stdout() as stdout:
+            print(text, file=stdout)
+    except SinkFailed as error:
+        say(str(error), "error")
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def to_stdout() -> Iterator[TextIO]:
+    """Stdout, for what the block writes; all of it is written when the block has been left.
+
+    Raises:
+        SinkFailed: it cannot be written, for want of room most of the time.
+        BrokenPipeError: whoever read it has gone.
+    """
+    if sys.stdout is None:
+        raise SinkFailed("Standard output is closed: send it somewhere.")
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
     except BrokenPipeError:
-        # Python would complain again while closing it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout()
+        raise
+    except OSError as error:
+        raise stdout_refused(error) from error
+
+
+def stdout_refused(error: OSError) -> SinkFailed:
+    """What to say when stdout cannot be written, which is not tried again."""
+    give_up_stdout()
+    return SinkFailed(f"Standard output cannot be written: {error.strerror or error}.")
+
+
+def give_up_stdout() -> None:
+    """Send the rest nowhere: Python would complain once more while closing it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def explain(error: BaseException, log: Path | None = None) -> int:

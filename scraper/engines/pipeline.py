@@ -287,6 +287,8 @@ class _Run:
         """Interrupt → stop the intake, and after the grace period end what is still in flight."""
         await self.job.stop.wait()
         rows.stop()
+        if rows.is_at_end:
+            self.meter.rows_total = rows.count
         frontier.stop()
         if self.fetchers:
             _, late = await asyncio.wait(self.fetchers, timeout=self.job.config.grace_s)

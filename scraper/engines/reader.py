@@ -29,6 +29,10 @@ class Reader(Generic[T]):
         self._ahead = ahead
         self._buffer: list[T] = []
         self._ended = False
+        self.count = 0
+        """Rows read so far."""
+        self.is_at_end = False
+        """Whether ``count`` is all there are."""
         self._error: BaseException | None = None
         self._abandoned = False
         self._changed = threading.Condition()
@@ -81,12 +85,14 @@ class Reader(Generic[T]):
                     if self._abandoned:
                         return
                     self._buffer.append(row)
+                    self.count += 1
                     self._tell()
                     while len(self._buffer) >= self._ahead and not self._abandoned:
                         self._changed.wait()
         except BaseException as error:  # it is raised where somebody can see it: in take()
             self._error = error
         with self._changed:
+            self.is_at_end = self._error is None
             self._ended = True
             self._tell()
 

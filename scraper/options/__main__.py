@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from scraper.options import img2dataset
 from scraper.options.found import load
 from scraper.options.page import by_group, page
 from scraper.options.shared import InputOptions, PlaceOptions, RunOptions
@@ -15,7 +16,8 @@ def text() -> str:
     """The page as it should stand in docs/."""
     shared = [(PlaceOptions, "List and output"), (InputOptions, "Input"), (RunOptions, "Run")]
     kinds = [*((load(name).options, f"`scraper {name}`") for name in OURS), *shared]
-    return page(section for kind, title in kinds for section in by_group(kind, title).items())
+    tables = page(section for kind, title in kinds for section in by_group(kind, title).items())
+    return tables + img2dataset.section()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from scraper.config import Pipeline
 from scraper.errors import ScraperError, UsageError
-from scraper.options.schema import nearest
+from scraper.options.near import nearest
 
 GROUP = "scraper.pipelines"
 

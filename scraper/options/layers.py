@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scraper.errors import UsageError
-from scraper.options.schema import Option, convert, find, names_of, nearest, options_of
+from scraper.options.near import nearest
+from scraper.options.schema import Option, convert, find, names_of, options_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ so that a value means the same and is refused with the same sentence wherever it
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import json
 import re
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from scraper.errors import UsageError
+from scraper.options.near import either, likely, nearest
 from scraper.options.units import format_size, format_time, parse_size, parse_time
 
 T = TypeVar("T")
@@ -144,7 +144,7 @@ def _option_of(field: dataclasses.Field[Any], hint: Any, helps: Mapping[str, str
         kind=str if choices else hint,
         help=helps.get(field.name, ""),
         default=default,
-        shown=_show(default, unit) if shown is None else shown,
+        shown=shown_value(default, unit) if shown is None else shown,
         repeated=repeated,
         optional=optional,
         choices=choices,
@@ -157,7 +157,8 @@ def _option_of(field: dataclasses.Field[Any], hint: Any, helps: Mapping[str, str
     )
 
 
-def _show(value: object, unit: Unit) -> str:
+def shown_value(value: object, unit: Unit = "") -> str:
+    """A value as one types it; empty for a switch and where there is nothing to type."""
     if value is None or value == () or isinstance(value, bool) or value is dataclasses.MISSING:
         return ""
     if isinstance(value, int | float) and unit:
@@ -220,7 +221,7 @@ def _convert_one(option: Option, raw: object, where: str) -> object:
     if option.kind is bool:
         return _convert_bool(raw, where)
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
-        raise UsageError(f"{where} wants {option.metavar}, not {raw!r}.")
+        raise UsageError(f"{where} wants {_noun(option)}, not {_as_written(raw)}.")
     text = str(raw)
     if option.choices:
         return _convert_choice(option, text, where)
@@ -233,8 +234,20 @@ def _convert_one(option: Option, raw: object, where: str) -> object:
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     except ValueError:
-        noun = "whole number" if option.kind is int else "number"
-        raise UsageError(f"{where} wants a {noun}, not {text!r}.") from None
+        raise UsageError(f"{where} wants {_noun(option)}, not {text!r}.") from None
+
+
+def _noun(option: Option) -> str:
+    if option.choices:
+        return f"one of {', '.join(option.choices)}"
+    if option.unit:
+        return f"a {option.unit}"
+    return {int: "a whole number", float: "a number"}.get(option.kind, "text")
+
+
+def _as_written(raw: object) -> str:
+    """A value as the file or the program that holds it spells it."""
+    return str(raw).lower() if isinstance(raw, bool) else repr(raw)
 
 
 def _convert_bool(raw: object, where: str) -> bool:
@@ -259,12 +272,6 @@ def _convert_choice(option: Option, text: str, where: str) -> str:
 
 def _plain(text: str) -> str:
     return text.lower().replace("-", "_")
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that the user most likely meant."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return close[0] if close else None
 
 
 def taken(kind: type[T], values: Mapping[str, object]) -> T:
@@ -298,7 +305,7 @@ def find(name: str, known: Mapping[str, Option], where: str = "") -> Option:
     """
     found = known.get(dashed(name))
     if found is None:
-        near = nearest(dashed(name), known)
-        hint = f"; did you mean {near}?" if near else "."
+        near = likely(dashed(name), known)
+        hint = f"; did you mean {either(near)}?" if near else "."
         raise UsageError(f"There is no option {name!r}{where}{hint}")
     return found

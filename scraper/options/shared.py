@@ -16,14 +16,14 @@ from scraper._version import __version__
 from scraper.config import (
     FetchConfig,
     PermitConfig,
-    Pipeline,
     PoolConfig,
     RetryConfig,
     RunConfig,
     SourceConfig,
 )
 from scraper.errors import UsageError
-from scraper.options.schema import convert, find, names_of, option, options_of, taken
+from scraper.options.schema import convert, dashed, find, names_of, option, options_of, shown_value, taken
+from scraper.options.units import format_time
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 5.5; a tab may stand there
@@ -35,6 +35,11 @@ def _default(config: type, field: str) -> Any:
     """The default that ``scraper.config`` gives a field."""
     found = next(each for each in dataclasses.fields(config) if each.name == field)
     return found.default
+
+
+def _default_time(field: str) -> str:
+    """The default of one of the fetch's times, as one types it."""
+    return shown_value(_default(FetchConfig, field), "time")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +64,8 @@ class RunOptions:
         per_host: Fetches under way at once at one host.
         workers: Processes that transform.
         timeout: Deadline of one attempt, from DNS to the last byte, redirects included.
-        connect_timeout: Deadline for a usable connection: DNS, TCP and TLS together.
-        stall_timeout: Longest time without progress in a body.
+        connect_timeout: Deadline for a usable connection: DNS, TCP and TLS together. At most --timeout.
+        stall_timeout: Longest time without progress in a body. At most --timeout.
         retries: Further attempts after the first, for failures that may pass.
         retry_wait: Upper bound of the first wait between attempts; it doubles with each, with jitter.
         max_bytes: Largest body, on the wire and decoded.
@@ -83,8 +88,12 @@ class RunOptions:
         None, alias=["processes_count"], group="Speed and politeness", shown="one per core"
     )
     timeout: float = option(_default(FetchConfig, "timeout_s"), unit="time", group="Patience")
-    connect_timeout: float = option(_default(FetchConfig, "connect_timeout_s"), unit="time", group="Patience")
-    stall_timeout: float = option(_default(FetchConfig, "stall_timeout_s"), unit="time", group="Patience")
+    connect_timeout: float | None = option(
+        None, unit="time", group="Patience", shown=_default_time("connect_timeout_s")
+    )
+    stall_timeout: float | None = option(
+        None, unit="time", group="Patience", shown=_default_time("stall_timeout_s")
+    )
     retries: int = option(_default(RetryConfig, "retries"), group="Patience")
     retry_wait: float = option(_default(RetryConfig, "wait_s"), unit="time", group="Patience")
     max_bytes: int = option(_default(FetchConfig, "max_bytes"), unit="size", group="Limits")
@@ -120,24 +129,20 @@ class InputOptions:
     )
 
 
-def resolve(run: RunOptions, inputs: InputOptions, pipeline: Pipeline) -> RunConfig:
+def resolve(run: RunOptions, inputs: InputOptions) -> RunConfig:
     """What was said → what a run needs to know.
 
     Raises:
         UsageError: a value is out of range, or two contradict each other.
     """
     headers = parse_headers(run.header)
-    accept = headers.pop("accept", pipeline.accept)
-    accept_encoding = headers.pop("accept-encoding", pipeline.accept_encoding)
     return RunConfig(
         fetch=FetchConfig(
             user_agent=_user_agent(run.user_agent),
             headers=headers,
-            accept=accept,
-            accept_encoding=accept_encoding,
             timeout_s=run.timeout,
-            connect_timeout_s=run.connect_timeout,
-            stall_timeout_s=run.stall_timeout,
+            connect_timeout_s=_within(run, "connect_timeout"),
+            stall_timeout_s=_within(run, "stall_timeout"),
             max_bytes=run.max_bytes,
         ),
         source=SourceConfig(
@@ -151,6 +156,20 @@ def resolve(run: RunOptions, inputs: InputOptions, pipeline: Pipeline) -> RunCon
         pool=PoolConfig() if run.workers is None else PoolConfig(workers=run.workers),
         max_failed=_at_least_0(run.max_failed, "--max-failed"),
     )
+
+
+def _within(run: RunOptions, name: Literal["connect_timeout", "stall_timeout"]) -> float:
+    """A deadline inside that of the attempt: what was said must fit, a default gives way."""
+    said: float | None = getattr(run, name)
+    if said is None:
+        default: float = _default(FetchConfig, f"{name}_s")
+        return min(default, run.timeout)
+    if said > run.timeout:
+        raise UsageError(
+            f"--{dashed(name)} {format_time(said)} is more than --timeout {format_time(run.timeout)}, which ends "
+            "the whole attempt: lower the one or raise the other."
+        )
+    return said
 
 
 def _at_least_0(number: int, name: str) -> int:
@@ -194,7 +213,7 @@ def is_secret(header: str) -> bool:
     return bool(_SECRET.search(header.partition(":")[0]))
 
 
-def from_settings(settings: Mapping[str, object], pipeline: Pipeline) -> RunConfig:
+def from_settings(settings: Mapping[str, object]) -> RunConfig:
     """As ``resolve``, from the keyword arguments of a Python call: ``timeout="2m"`` as well as ``timeout=120``.
 
     Raises:
@@ -206,4 +225,4 @@ def from_settings(settings: Mapping[str, object], pipeline: Pipeline) -> RunConf
     values = {
         (found := find(name, known)).field: convert(found, raw, found.field) for name, raw in settings.items()
     }
-    return resolve(taken(RunOptions, values), taken(InputOptions, values), pipeline)
+    return resolve(taken(RunOptions, values), taken(InputOptions, values))

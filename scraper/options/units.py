@@ -41,10 +41,15 @@ def format_size(size: float) -> str:
     """The shortest exact way to type a size."""
     for unit in "TGMk":
         if size and size % _SIZES[unit.lower()] == 0:
-            return f"{size / _SIZES[unit.lower()]:g}{unit}"
-    return f"{size:g}"
+            return f"{int(size) // _SIZES[unit.lower()]}{unit}"
+    return f"{size:.0f}"
 
 
 def format_time(seconds: float) -> str:
     """A time as one types it: seconds, or milliseconds below one second."""
-    return f"{seconds * 1000:g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
+    return f"{_plain(seconds * 1000)}ms" if 0 < seconds < 1 else f"{_plain(seconds)}s"
+
+
+def _plain(number: float) -> str:
+    """Without an exponent, which nobody types."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")

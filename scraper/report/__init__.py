@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scraper.report.data import Failure, Picture, RateSlot, ReadItems, Report, TimeMeans
-from scraper.report.terminal import render_terminal
+from scraper.report.data import Failure, Picture, RateSlot, ReadItems, Report, TimeMeans, started_by
+from scraper.report.terminal import render_summary, render_terminal, render_where
 
 __all__ = [
     "Failure",
@@ -21,7 +21,10 @@ __all__ = [
     "ReadItems",
     "Report",
     "TimeMeans",
+    "render_summary",
     "render_terminal",
+    "render_where",
+    "started_by",
     "write_html",
 ]
 

@@ -6,12 +6,14 @@ Must never: read all rows into Python; take more than some seconds at ten millio
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from scraper.errors import OutcomeClass, State, outcome_class
-from scraper.ledger import LedgerReader, Recorded, Run
+from scraper.ledger import LedgerReader, Recorded, Run, RunMeta
 from scraper.ledger_reader import Commit, HostTotals
 from scraper.outdir import OutputFolder
 from scraper.records import Outcome
@@ -19,6 +21,8 @@ from scraper.units import show_count, show_seconds
 
 ReadItems = Callable[[Path, Sequence[tuple[str, str | None]]], Iterable[bytes | None]]
 """(output folder, [(path, shard), ...]) → the bytes of each, in order; None for what is not there."""
+
+StartedBy = Literal["command", "pipe", "program"]
 
 TOP_HOSTS = 20
 SAMPLES = 5
@@ -95,9 +99,11 @@ class Report:
         pipeline: the pipeline's name.
         by_class: rows by outcome class, most first.
         bytes: bytes of bodies, decoded.
-        written_bytes: bytes at rest in the output folder, where they are in a few files; else None.
         seconds: running time, summed over the runs in which any row ended.
         runs: each run, oldest first.
+        rows_total: rows of the list; None where no run has read it to its end.
+        is_running: a run is under way; what is shown is what it has made durable so far.
+        started_by: what can go on; see ``started_by``.
         hosts_total: how many hosts there are.
         hosts: those with the most rows.
         sizes: (least size in bytes, rows), a power of two apart, ascending.
@@ -116,9 +122,11 @@ class Report:
     pipeline: str
     by_class: Mapping[str, int]
     bytes: int = 0
-    written_bytes: int | None = None
     seconds: float = 0.0
     runs: Sequence[Run] = ()
+    rows_total: int | None = None
+    is_running: bool = False
+    started_by: StartedBy = "program"
     hosts_total: int = 0
     hosts: Sequence[HostTotals] = ()
     sizes: Sequence[tuple[int, int]] = ()
@@ -151,9 +159,12 @@ class Report:
             pipeline=meta.pipeline if meta else "",
             by_class=counts,
             bytes=totals.bytes,
-            written_bytes=_bytes_at_rest(out),
             seconds=sum(run.seconds for run in runs if run.rows),
             runs=runs,
+            rows_total=next((run.rows_total for run in reversed(runs) if run.rows_total is not None), None),
+            # The lock is looked at only where the ledger leaves it open: a run that has noted its end is over.
+            is_running=bool(runs) and runs[-1].exit is None and OutputFolder(out).is_held(),
+            started_by=started_by(meta) if meta else "program",
             hosts_total=hosts_total,
             hosts=hosts,
             sizes=_by_powers(reader.sizes()),
@@ -224,6 +235,17 @@ class Report:
         """Whether the last run came to its own end, and not by an interrupt or a fault."""
         return bool(self.runs) and self.runs[-1].exit in (0, 1)
 
+    @property
+    def way_on(self) -> str:
+        """What to do for the rows that have not ended: half a sentence, a command or nothing behind its colon."""
+        match self.started_by:
+            case "command":
+                return f"go on with: scraper resume {shlex.quote(str(self.out))}"
+            case "pipe":
+                return "go on with the same command, the same list piped in"
+            case _:
+                return "go on by starting the same program again"
+
     def exit_code(self, max_failed: int = 0) -> int:
         """0 if no more than ``max_failed`` rows failed, else 1."""
         return 0 if self.failed <= max_failed else 1
@@ -232,6 +254,14 @@ class Report:
         """The failed rows, streamed from the ledger, in the order of the list."""
         with LedgerReader(OutputFolder(self.out).ledger_path) as reader:
             yield from reader.rows(State.FAILED)
+
+
+def started_by(meta: RunMeta) -> StartedBy:
+    """What can go on with a run: ``scraper resume``, the command with its list, or the program that began it."""
+    if not meta.options:
+        return "program"
+    # A list without a fingerprint can be read once only: it came through - or <(command).
+    return "pipe" if "-" in meta.inputs or not meta.fingerprint else "command"
 
 
 def _failures(reader: LedgerReader, counts: Mapping[str, int], state: State) -> tuple[Failure, ...]:
@@ -298,18 +328,3 @@ def _slots(runs: Sequence[Run], commits: Iterable[Commit]) -> tuple[RateSlot, ..
                 sums[n][state] += rows * share
         since = until
     return tuple(RateSlot(n * width, width, *sums[n]) for n in range(SLOTS))
-
-
-def _bytes_at_rest(out: Path) -> int | None:
-    """What the results take up; None if they are a file a row, which would take long to add up."""
-    total = 0
-    try:
-        for entry in out.iterdir():
-            if entry.is_dir():
-                if entry.name != ".scraper":
-                    return None
-            elif entry.name != "report.html":
-                total += entry.stat().st_size
-    except OSError:  # gone between the one call and the other
-        return None
-    return total

@@ -96,7 +96,7 @@ def _status(report: Report) -> str:
         return "not begun"
     match report.runs[-1].exit:
         case None:
-            return "running, or killed"
+            return "running" if report.is_running else "killed"
         case 0 | 1:
             return "complete"
         case 130 | 143:

@@ -18,12 +18,22 @@ MOST_CLASSES = 12
 
 def render_terminal(report: Report, width: int = 100) -> str:
     """The report in some 10 to 30 lines, without a line break at the end. Commands are never cut short."""
+    return "\n\n".join(filter(None, (render_summary(report, width), render_where(report))))
+
+
+def render_summary(report: Report, width: int = 100) -> str:
+    """What ended how, and how fast."""
     lines = [*_summary(report)]
     if report.failures:
         lines += ["", *_classes("failed because", report.failures)]
     if report.skips:
         lines += ["", *_classes("skipped because", report.skips)]
-    return "\n".join([*(line[:width].rstrip() for line in lines), "", *_where(report)]).rstrip()
+    return "\n".join(line[:width].rstrip() for line in lines)
+
+
+def render_where(report: Report) -> str:
+    """Where to look, and how to go on; empty if neither is anywhere."""
+    return "\n".join(_where(report))
 
 
 def _summary(report: Report) -> Iterator[str]:
@@ -35,7 +45,8 @@ def _summary(report: Report) -> Iterator[str]:
     yield f"{report.pipeline or 'no run'} -> {escaped(str(report.out))}"
     if len(report.runs) > 1 and report.is_complete and not report.runs[-1].rows:
         yield "  nothing was left to do: every row had ended in an earlier run"
-    yield f"  rows     {show_count(report.rows):>{wide}}   {ended}"
+    of_total = "" if report.rows_total in (None, report.rows) else f" of {show_count(report.rows_total or 0)}"
+    yield f"  rows     {show_count(report.rows):>{wide}}{of_total}   {ended}"
     yield f"  ok       {show_count(report.ok):>{wide}}   {show_share(report.ok, report.rows)}"
     yield f"  skipped  {show_count(report.skipped):>{wide}}   {show_share(report.skipped, report.rows)}"
     yield f"  failed   {show_count(report.failed):>{wide}}   {show_share(report.failed, report.rows)}"
@@ -45,8 +56,6 @@ def _summary(report: Report) -> Iterator[str]:
     if report.hosts_total:
         fetched += f", from {show_count(report.hosts_total)} host{'s' if report.hosts_total > 1 else ''}"
     yield fetched
-    if report.written_bytes:
-        yield f"  written  {show_bytes(report.written_bytes)}"
     if report.percentiles_ms:
         marks = ", ".join(f"{percent} % in {show_ms(ms)}" for percent, ms in report.percentiles_ms.items())
         yield f"  latency  {marks}"
@@ -72,5 +81,7 @@ def _where(report: Report) -> Iterator[str]:
         yield f"  look at      {escaped(str(report.out / 'report.html'))}"
     if report.failed:
         yield f"  failed rows  scraper results {out} --state failed"
-    if report.runs and not report.is_complete:
-        yield f"  not all rows have ended; go on with:  scraper resume {out}"
+    if report.is_running:
+        yield f"  still running (process {report.runs[-1].pid})"
+    elif report.runs and not report.is_complete:
+        yield f"  not all rows have ended; {report.way_on}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -85,7 +87,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path, number: signal.Signals,
     """It says how to go on, and going on ends with every row accounted for, none fetched twice."""
     out, urls = tmp_path / "out", tmp_path / "urls.txt"
     with OriginProcess(latency_s=0.05) as origin:
-        urls.write_text("\n".join(origin.url(f"/img/thumb/{each}.jpg") for each in range(60)))
+        urls.write_text("\n".join(origin.url(f"/img/thumb/{each}.jpg") for each in range(600)))
         command = [*SCRAPER, "files", str(urls), "-o", str(out), "--concurrency", "2", *QUIET]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
             patience = threading.Event()
@@ -96,12 +98,12 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path, number: signal.Signals,
         assert run.returncode == code, said
         assert "scraper resume" in said
         done = len(results(out))
-        assert 0 < done < 60
-        resumed = scraper("resume", out, "--concurrency", "8", *QUIET)
+        assert 0 < done < 600
+        resumed = scraper("resume", out, "--concurrency", "64", "--per-host", "64", *QUIET)
         assert resumed.returncode == 0, resumed.stderr
-        assert [row["row"] for row in results(out)] == list(range(60))
+        assert [row["row"] for row in results(out)] == list(range(600))
         # What was in flight when the signal came was finished, not put back: two more at the most.
-        assert origin.stats()["total"] <= 60 + 2
+        assert origin.stats()["total"] <= 600 + 2
 
 
 @pytest.mark.slow
@@ -156,3 +158,77 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
             said = run.stderr.read()
         assert (run.returncode, said) == (130, "")
         assert results(out) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_outlives_a_killed_run_says_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """Killed, or asked twice: nothing is written over the prompt by the processes that clean up."""
+    out, urls = tmp_path / "out", tmp_path / "urls.txt"
+    with OriginProcess(latency_s=600) as origin:
+        urls.write_text(origin.url("/img/thumb/1.jpg"))
+        command = [*SCRAPER, "images", str(urls), "-o", str(out), *QUIET]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+            patience = threading.Event()
+            while origin.stats()["in_flight"] < 1 and run.poll() is None:
+                patience.wait(0.02)
+            assert run.stderr is not None
+            run.send_signal(number)
+            if number != signal.SIGKILL:
+                assert "ends at once" in run.stderr.readline()
+                run.send_signal(number)
+            # The end of stderr comes when the last process that holds it has gone.
+            assert run.stderr.read() == ""
+        if number == signal.SIGKILL:
+            assert "(process" not in scraper("report", out).stdout
+            assert "killed (process" in (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_an_interrupted_list_from_a_pipe_is_not_resumed_in_words(
+    tmp_path: Path, shared_origin: OriginProcess
+) -> None:
+    """What stands last says what does go on; a report made meanwhile says that the run is under way."""
+    out = tmp_path / "out"
+    command = [*SCRAPER, "files", "-", "-o", str(out), *QUIET]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdin is not None
+        run.stdin.write(shared_origin.url("/img/thumb/0.jpg") + "\n")
+        run.stdin.flush()
+        patience = threading.Event()
+        while not (out / ".scraper" / "ledger.sqlite").exists() or not results(out):
+            assert run.poll() is None
+            patience.wait(0.02)
+        assert f"still running (process {run.pid})" in scraper("report", out).stdout
+        run.send_signal(signal.SIGINT)
+        shown, said = run.communicate(timeout=30)
+    assert run.returncode == 130, said
+    for text in (shown, said, (out / "report.html").read_text()):
+        assert "the same list piped in" in text
+        assert "scraper resume" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(urls: Path, tmp_path: Path, closed: str) -> None:
+    """A service that starts us without stdin, stdout or stderr gets its files and an exit code all the same."""
+    command = shlex.join([*SCRAPER, "files", str(urls), "-o", str(tmp_path / "out"), "--max-failed", "1", *QUIET])
+    assert subprocess.run(["sh", "-c", f"{command} {closed}"], check=False).returncode == 0
+    assert len(results(tmp_path / "out")) == 6
+
+
+@pytest.mark.slow
+def test_a_terminal_that_lacks_letters(urls: Path, tmp_path: Path) -> None:
+    """A name that the terminal cannot show is shown as well as it can, and changes nothing else."""
+    out = tmp_path / "Fotos \u65e5"
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(
+        [*SCRAPER, "files", str(urls), "-o", str(out), "--max-failed", "1", "--progress", "plain"],
+        check=False,
+        capture_output=True,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"Fotos \\u65e5" in done.stdout

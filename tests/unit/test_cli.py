@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,10 +13,17 @@ import pytest
 from scraper.cli import main, voice
 from scraper.cli.job import Job, resume, understand
 from scraper.cli.parse import parse
+from scraper.cli.signals import silence_the_tracker
 from scraper.cli.table import BUILT_IN, Command
 from scraper.errors import InternalFault, OutputLocked, SinkFailed, UsageError
+from scraper.ledger import Ledger, RunMeta
+from scraper.options import img2dataset
 from scraper.options.found import load
-from scraper.options.shared import PlaceOptions, RunOptions
+from scraper.options.schema import names_of, options_of
+from scraper.options.shared import InputOptions, PlaceOptions, RunOptions
+from scraper.outdir import OutputFolder
+from scraper.records import Outcome
+from scraper.report import Report, render_terminal
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +37,17 @@ def urls(tmp_path: Path) -> Path:
     path = tmp_path / "urls.txt"
     path.write_text("http://a.test/1\nhttp://a.test/2\nhttp://b.test/1\n")
     return path
+
+
+async def a_run(out: Path, meta: RunMeta) -> None:
+    """Leave an interrupted run in a folder, with two rows that ended."""
+    with OutputFolder(out) as folder:
+        async with Ledger.open(folder.ledger_path) as ledger:
+            await ledger.begin(meta)
+            await ledger.commit(
+                [Outcome(0, "http://a.test/1", "ok"), Outcome(1, "http://a.test/2", "http.404")], {}
+            )
+            await ledger.end(130)
 
 
 def job(*arguments: str) -> Job:
@@ -70,7 +89,44 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["resume", "--workers", "1", "out"], "Give the output folder first: scraper resume OUT."),
         (["report", "/nowhere"], "There is no run in /nowhere: give the -o folder of a run."),
         (["origin", "--port", "70000"], "--port must be from 0 to 65535, not 70000."),
-        (["origin", "stray"], "Unused Tokens: ['stray']; 'scraper origin --help' lists the options."),
+        (
+            ["origin", "stray"],
+            "scraper origin takes no list, only options; 'scraper origin --help' lists the options.",
+        ),
+        (["pages"], "There is no command 'pages'; there is: files, images, resume, report, results, origin."),
+        (
+            ["images", "x", "--retry-failed"],
+            "There is no option --retry-failed; 'scraper images --help' lists the options.",
+        ),
+        (
+            ["images", "x", "--format", "csv"],
+            "There is no option --format; did you mean --encode-format, --output-format, --input-format "
+            "or --log-format?",
+        ),
+        (
+            ["files", "x", "--min_image_size", "9"],
+            "There is no option --min-image-size; 'scraper files --help' lists the options.",
+        ),
+        (
+            ["images", "x", "--min_image_size", "9"],
+            "img2dataset's --min_image_size 9 has no counterpart: leave it out.",
+        ),
+        (
+            ["images", "x", "--compute_hash=md5"],
+            "img2dataset's --compute_hash md5 has no counterpart: leave it out.",
+        ),
+        (
+            ["images", "x", "--enable_wandb", "--retries", "1"],
+            "img2dataset's --enable_wandb True has no counterpart: leave it out.",
+        ),
+        (
+            ["images", "x", "--connect-timeout", "90s"],
+            "--connect-timeout 90s is more than --timeout 60s, which ends the whole attempt: lower the one "
+            "or raise the other.",
+        ),
+        (["results", "a", "--class", "timeot"], "There is no outcome class 'timeot'; did you mean timeout?"),
+        (["results", "a", "--class", "htpp.404"], "There is no outcome class 'htpp.404'; did you mean http?"),
+        (["results", "a", "--class", "http.9999"], "There is no outcome class 'http.9999'; did you mean http?"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence(
@@ -104,6 +160,9 @@ def test_an_img2dataset_command_ports_by_changing_its_name() -> None:
         "--thread_count", "32", "--number_sample_per_shard=500",
         "--image_size", "256", "--resize_only_if_bigger", "True", "--resize_mode=keep_ratio",
         "--save_additional_columns", '["a","b"]', "--timeout", "10", "--retries=1",
+        "--compute_hash", "sha256", "--distributor=multiprocessing", "--incremental_mode", "incremental",
+        "--subjob_size", "1000", "--enable_wandb", "False", "--extract_exif", "True", "--oom_shard_count", "5",
+        "--max_shard_retry", "3",
     )  # fmt: skip
     config = ported.config
     assert (ported.inputs, ported.out) == (["list.parquet"], "data")
@@ -117,6 +176,19 @@ def test_an_img2dataset_command_ports_by_changing_its_name() -> None:
     assert (config.fetch.timeout_s, config.retry.retries) == (10, 1)
     assert ported.pipeline.settings["resize_only_if_bigger"] is True
     assert ported.pipeline.settings["number_sample_per_shard"] == 500
+
+
+def test_no_option_of_ours_is_passed_over() -> None:
+    """What is dropped from an img2dataset command is no option here; a value of another option is left alone."""
+    ours = names_of(
+        each
+        for kind in (load("images").options, PlaceOptions, InputOptions, RunOptions)
+        for each in options_of(kind)
+    )
+    assert not set(ours) & set(img2dataset.NO_COUNTERPART)
+    assert img2dataset.ported(["a", "--subjob_size", "9", "b", "--", "--compute_hash", "x"]) == [
+        "a", "b", "--", "--compute_hash", "x",
+    ]  # fmt: skip
 
 
 def test_switches_take_values_too() -> None:
@@ -186,22 +258,68 @@ def test_a_dry_run_reads_and_writes_nothing(
     )
     shown = capsys.readouterr().out
     assert code == 0
-    assert "3 rows, 0 of them no row, 2 hosts" in shown
+    assert "3 rows, none bad, 2 hosts" in shown
     assert "2  a.test" in shown
-    assert "image-size" in shown
+    assert f"{out}: new" in shown
+    settings = dict(line.split(maxsplit=1) for line in shown.partition("Settings:\n")[2].splitlines() if line)
+    expected = {"image-size": "256", "encode-quality": "95", "timeout": "60s", "max-bytes": "64M",
+                "connect-timeout": "10s", "resize-only-if-bigger": "false"}  # fmt: skip
+    assert expected == {name: settings[name] for name in expected}
+    assert settings["workers"].isdigit()
     assert "Authorization: ***" in shown
     assert "open-sesame" not in shown
     assert not out.exists()
 
 
 def test_a_dry_run_counts_what_is_no_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A bad row is shown with its line."""
+    """A row that cannot be asked for is shown with its line, and has no host."""
     path = tmp_path / "list.jsonl"
-    path.write_text('{"url": "http://a.test/"}\n{broken\n')
+    path.write_text('{"url": "http://a.test/"}\n{broken\n{"url": "a.test/1"}\n{"url": "ftp://b.test/"}\n')
     assert main(["files", str(path), "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    assert "2 rows, 1 of them no row, 1 hosts" in shown
-    assert "line 2:" in shown
+    assert "4 rows, 3 bad (input.invalid 1, url.invalid 1, url.scheme 1), 1 host\n" in shown
+    assert all(f"line {number}:" in shown for number in (2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("place", "words"), [("letter", "is a file"), ("full", "holds something else (letter.txt)")]
+)
+def test_a_dry_run_refuses_what_the_run_would(
+    capsys: pytest.CaptureFixture[str], urls: Path, tmp_path: Path, place: str, words: str
+) -> None:
+    """A folder that cannot be used is refused with the run's own sentence, before the list is read."""
+    (tmp_path / "letter").write_text("dear")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    code, sentence = said(capsys, "images", str(urls), "-o", str(tmp_path / place), "--dry-run")
+    assert (code, words in sentence) == (2, True)
+
+
+async def test_a_dry_run_knows_what_is_done(
+    capsys: pytest.CaptureFixture[str], urls: Path, tmp_path: Path
+) -> None:
+    """It says how many rows are left, and refuses settings other than those the results were made with."""
+    out = tmp_path / "out"
+    command = ["images", str(urls), "-o", str(out), "--dry-run"]
+    columns = {"caption_col": None, "save_additional_columns": []}
+    await a_run(out, RunMeta("images", {**job("x").pipeline.settings, **columns}, [str(urls)]))
+    with OutputFolder(out):
+        code, sentence = said(capsys, *command)
+        assert (code, "Another run is writing" in sentence) == (4, True)
+    before = written(out)
+    assert main(command) == 0
+    assert f"{out}: 2 rows have ended, 1 to go\n" in capsys.readouterr().out
+    code, sentence = said(capsys, *command, "--image-size", "64")
+    assert (code, "image_size was 256 and is now 64" in sentence) == (2, True)
+    assert main([*command, "--image-size", "64", "--overwrite"]) == 0
+    assert "2 rows of an earlier run would be deleted first" in capsys.readouterr().out
+    assert before == written(out)
+
+
+def written(out: Path) -> dict[str, bytes]:
+    """What is in a folder; what SQLite's readers share is not ours to count."""
+    files = (path for path in out.rglob("*") if path.is_file() and not path.name.endswith(("-shm", "-wal")))
+    return {str(path): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
@@ -239,6 +357,24 @@ def test_a_resumed_job_is_the_same_job() -> None:
     changed = understand(load("images"), ["x", "--concurrency", "9"], [], options)
     assert changed is not None
     assert changed.config.permits.concurrency == 9
+
+
+@pytest.mark.parametrize(
+    ("meta", "words"),
+    [
+        (RunMeta("images", inputs=["-"], options={"inputs": ["-"], "options": {}}), "came from a pipe"),
+        (RunMeta("images", inputs=["/dev/fd/63"], options={"inputs": ["x"], "options": {}}), "came from a pipe"),
+        (RunMeta("images", inputs=["list.txt"], fingerprint="f"), "was started by a program"),
+    ],
+)
+async def test_resume_says_what_it_cannot_go_on_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, meta: RunMeta, words: str
+) -> None:
+    """A list that is gone and a run of a program's are refused with what does go on; the report agrees."""
+    await a_run(tmp_path, meta)
+    code, sentence = said(capsys, "resume", str(tmp_path))
+    assert (code, words in sentence) == (2, True)
+    assert "scraper resume" not in render_terminal(Report.of(tmp_path))
 
 
 def test_resume_of_nothing_is_refused(tmp_path: Path) -> None:
@@ -281,6 +417,43 @@ def test_messages_can_be_json(capsys: pytest.CaptureFixture[str]) -> None:
     voice.speak("json")
     voice.say("Stopping.", "warning")
     assert json.loads(capsys.readouterr().err) == {"level": "warning", "event": "Stopping."}
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--version", "--help", "images --help", "results OUT", "files URLS --dry-run"]
+)
+def test_a_full_disk_behind_stdout_is_said(tmp_path: Path, urls: Path, arguments: str) -> None:
+    """Output that cannot be written is one sentence and exit status 3, whichever command it is."""
+    asyncio.run(a_run(tmp_path / "out", RunMeta("images")))
+    words = arguments.replace("OUT", str(tmp_path / "out")).replace("URLS", str(urls)).split()
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "scraper", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    sentence = "scraper: Standard output cannot be written: No space left on device.\n"
+    assert (done.returncode, done.stderr) == (3, sentence)
+
+
+def test_the_tracker_is_told_to_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python starts beside our workers does not write over the prompt; its other warnings are said."""
+    monkeypatch.setattr(sys, "warnoptions", [])
+    silence_the_tracker()
+    warn = (
+        "import warnings; warnings.warn('resource_tracker: There appear to be 3 leaked'); warnings.warn('other')"
+    )
+    flags = [f"-W{each}" for each in sys.warnoptions]
+    done = subprocess.run([sys.executable, *flags, "-c", warn], capture_output=True, text=True, check=True)
+    assert "leaked" not in done.stderr.replace(warn, "")
+    assert "UserWarning: other" in done.stderr
+
+
+def test_the_help_names_aliases(capsys: pytest.CaptureFixture[str]) -> None:
+    """img2dataset's names stand in the help; resume's says where the options are."""
+    main(["images", "--help"])
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Also --thread-count." in words
+    main(["resume", "--help"])
+    assert "'scraper images --help' lists them" in " ".join(capsys.readouterr().out.split())
 
 
 def test_python_dash_m_is_the_same_program() -> None:

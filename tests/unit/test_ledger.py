@@ -170,7 +170,9 @@ async def test_a_job_that_did_nothing_binds_nobody(path: Path) -> None:
 async def test_passwords_are_not_written(path: Path) -> None:
     """User and password in a URL never reach the disk, in whichever field they come."""
     secret = "https://user:hunter2@example.org/a"
-    await fill(path, Outcome(0, secret, "redirect.blocked", final_url=secret, message=f"went to {secret}"))
+    await fill(
+        path, Outcome(0, secret, "redirect.blocked", attempts=1, final_url=secret, message=f"went to {secret}")
+    )
     with LedgerReader(path) as reader:
         (one,) = reader.rows()
         (host,) = reader.hosts(10)[1]
@@ -341,7 +343,14 @@ async def test_what_was_committed_survives_a_kill(path: Path) -> None:
 async def test_sums_for_the_report(path: Path) -> None:
     """Hosts, totals, durations, sizes and samples say what the rows say."""
     outcomes = [
-        Outcome(n, f"http://h{n % 2}/{n}", "ok", bytes=1_000 * n, timings=Timings(total_ms=10.0 * n, dns_ms=1.0))
+        Outcome(
+            n,
+            f"http://h{n % 2}/{n}",
+            "ok",
+            attempts=1,
+            bytes=1_000 * n,
+            timings=Timings(total_ms=10.0 * n, dns_ms=1.0),
+        )
         for n in range(1, 11)
     ]
     await fill(path, *outcomes, Outcome(11, "http://h1/", "http.500"), Outcome(12, "rubbish", "url.invalid"))

@@ -119,6 +119,37 @@ def test_an_unwritable_place_is_refused() -> None:
         OutputFolder("/proc/scraper-out").__enter__()
 
 
+def test_it_can_be_looked_at(out: Path) -> None:
+    """Who looks sees what entering would say, and makes, locks and changes nothing."""
+    OutputFolder(out).check()
+    assert not out.parent.exists()
+    (out.parent.parent / "file").write_text("")
+    for path in (out.parent.parent / "file", out.parent.parent / "file" / "out"):
+        with pytest.raises(UsageError):
+            OutputFolder(path).check()
+    assert not OutputFolder(out).is_held()
+    with OutputFolder(out) as folder:
+        assert folder.is_held()
+        with pytest.raises(OutputLocked, match=f"process {os.getpid()}"):
+            OutputFolder(out).check()
+    assert not OutputFolder(out).is_held()
+    fill(out)
+    OutputFolder(out, overwrite=True).check()
+    (out / "notes.txt").write_text("mine")
+    OutputFolder(out).check()
+    with pytest.raises(UsageError, match=r"also holds notes.txt"):
+        OutputFolder(out, overwrite=True).check()
+    assert (out / "00000.tar").exists()
+
+
+def test_a_killed_run_holds_nothing(out: Path) -> None:
+    """What a dead process left in the lock file does not count as being held."""
+    subprocess.run([sys.executable, "-c", _DYING, str(out)], capture_output=True, check=False)
+    assert (out / ".scraper" / "lock").read_text()
+    assert not OutputFolder(out).is_held()
+    OutputFolder(out).check()
+
+
 def test_existing_is_for_reading(out: Path) -> None:
     """Commands that read get the folder of a run, without its lock, or a sentence."""
     with pytest.raises(UsageError, match="There is no run in"):

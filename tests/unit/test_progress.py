@@ -83,8 +83,8 @@ def test_a_plain_line_says_it_all() -> None:
     clock.now += 10
     meter.by_class["ok"] += 1_000
     assert plain_line(watcher.look()) == (
-        "3,000 of 10,000 rows (30 %), 100 rows/s, 0 B/s, 10 s so far, 1:10 to go, 64 in flight, 20 skipped, "
-        "80 failed (http.404 70, dns.not_found 10)"
+        "3,000 of 10,000 rows (30 %), 100 rows/s, 0 B/s, 10 s so far, 1:10 to go, 64 in flight, "
+        "this run: 20 skipped, 80 failed (http.404 70, dns.not_found 10)"
     )
 
 
@@ -173,10 +173,22 @@ async def test_the_bar_fits_any_width(columns: str, monkeypatch: pytest.MonkeyPa
     assert max(map(len, lines)) <= int(columns)
     if columns == "200":
         assert "2,000 of 10,000 rows (20 %)" in drawn
-        assert "ok 900" in drawn
+        assert "this run: ok 900" in drawn
         assert "failed 80: http.404 70, dns.not_found 10" in drawn
         assert "fetched 12/128" in drawn
         assert "slow.example.org 5,500 ms x8" in drawn
+
+
+async def test_a_first_run_needs_no_telling_apart() -> None:
+    """Where nothing ended in an earlier run, the counts are not said to be this run's."""
+    meter = busy()
+    meter.rows_before = 0
+    stream = io.StringIO()
+    for kind in ("bar", "plain"):
+        async with progress(kind, meter, stream, interval_s=60):  # type: ignore[arg-type] # a parameter
+            pass
+    assert "failed" in stream.getvalue()
+    assert "this run" not in stream.getvalue()
 
 
 class Broken(io.StringIO):

@@ -2,6 +2,7 @@
 
 import html
 import io
+import os
 import re
 import sys
 import time
@@ -16,7 +17,7 @@ from scraper.errors import MissingExtra, SinkFailed, UsageError
 from scraper.ledger import Ledger, LedgerReader, RunMeta
 from scraper.outdir import OutputFolder
 from scraper.records import Outcome, Timings
-from scraper.report import Report, render_terminal, write_html
+from scraper.report import Report, render_summary, render_terminal, write_html
 from scraper.report import data as report_data
 
 HOSTILE = "https://user:hunter2@example.org/\"><script>alert(1)</script>\x1b[31m\u202e'"
@@ -43,7 +44,10 @@ async def make(out: Path, outcomes: Sequence[Outcome], exit_code: int | None = 0
     """A run with these outcomes in two commits; killed if there is no exit code."""
     with OutputFolder(out) as folder:
         async with Ledger.open(folder.ledger_path) as ledger:
-            await ledger.begin(RunMeta("images", {"image_size": 256}, ["list.txt"], "f", {}, "1.0", time.time()))
+            options = {"inputs": ["list.txt"], "options": {}}
+            await ledger.begin(
+                RunMeta("images", {"image_size": 256}, ["list.txt"], "f", options, "1.0", time.time())
+            )
             await ledger.commit(outcomes[: len(outcomes) // 2], {})
             await ledger.commit(outcomes[len(outcomes) // 2 :], {})
             if exit_code is not None:
@@ -71,7 +75,7 @@ async def test_sums(out: Path) -> None:
     """Hosts, sizes, percentiles and the split of time are those of the rows."""
     report = Report.of(out)
     assert report.bytes == sum(1_000 * n for n in range(1, 91))
-    assert report.hosts_total == 3
+    assert report.hosts_total == 2  # the host of a row that was never asked is none
     assert [(host.host, host.rows, host.ok, host.failed) for host in report.hosts][:2] == [
         ("h1.example.org", 53, 45, 4),
         ("h0.example.org", 45, 45, 0),
@@ -121,9 +125,9 @@ async def test_an_empty_ledger_has_a_report(tmp_path: Path) -> None:
             await ledger.begin(RunMeta("images", started_at=1_000.0))
     report = Report.of(tmp_path)
     assert (report.rows, report.rate, report.seconds, report.exit_code()) == (0, 0.0, 0.0, 0)
-    assert "scraper resume" in render_terminal(report)
+    assert "not all rows have ended" in render_terminal(report)
     write_html(report, tmp_path / "report.html")
-    assert "running, or killed" in (tmp_path / "report.html").read_text()
+    assert "killed (process" in (tmp_path / "report.html").read_text()
 
 
 async def test_no_run_is_a_sentence(tmp_path: Path) -> None:
@@ -246,7 +250,64 @@ async def test_the_report_sees_a_run_under_way(tmp_path: Path) -> None:
             await ledger.begin(RunMeta("images", started_at=1_000.0))
             await ledger.commit(rows(), {})
             with LedgerReader(folder.ledger_path) as reader:
-                assert Report.from_ledger(reader, tmp_path).rows == 100
+                report = Report.from_ledger(reader, tmp_path)
+            assert report.rows == 100
+            text = render_terminal(report)
+            assert f"still running (process {os.getpid()})" in text
+            assert "go on" not in text
+            write_html(report, tmp_path / "report.html")
+            page = (tmp_path / "report.html").read_text()
+            assert f"running (process {os.getpid()})" in page
+            assert "go on" not in page
+
+
+async def test_only_the_last_run_can_be_running(tmp_path: Path) -> None:
+    """A run without an end that another followed was killed, whatever is under way now."""
+    with OutputFolder(tmp_path) as folder:
+        for _ in range(2):
+            async with Ledger.open(folder.ledger_path) as ledger:
+                await ledger.begin(RunMeta("images", started_at=1_000.0))
+        write_html(Report.of(tmp_path), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall(r"(\w+) \(process", page) == ["killed", "running"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "words"),
+    [
+        (RunMeta("files", inputs=["-"], options={"inputs": ["-"]}), "the same list piped in"),
+        (RunMeta("files", inputs=["list.txt"], fingerprint="f"), "the same program again"),
+        (RunMeta("files"), "the same program again"),
+    ],
+)
+async def test_what_cannot_be_resumed_is_not_offered(tmp_path: Path, meta: RunMeta, words: str) -> None:
+    """Where the list came from a pipe or a program, terminal and page say what goes on instead."""
+    with OutputFolder(tmp_path) as folder:
+        async with Ledger.open(folder.ledger_path) as ledger:
+            await ledger.begin(meta)
+            await ledger.end(130)
+    report = Report.of(tmp_path)
+    write_html(report, tmp_path / "report.html")
+    for text in (render_terminal(report), (tmp_path / "report.html").read_text()):
+        assert words in text
+        assert "scraper resume" not in text
+
+
+async def test_an_interrupted_run_knows_how_much_there_was(tmp_path: Path) -> None:
+    """Of how many rows is said where a run read the list to its end, and only until all have ended."""
+    with OutputFolder(tmp_path) as folder:
+        async with Ledger.open(folder.ledger_path) as ledger:
+            await ledger.begin(RunMeta("images", started_at=1_000.0))
+            await ledger.commit(rows(), {})
+            await ledger.end(130)
+            assert " of " not in render_summary(Report.of(tmp_path))
+            await ledger.end(130, 2_050)
+            report = Report.of(tmp_path)
+            assert re.search(r"rows +100 of 2,050   in", render_summary(report))
+            write_html(report, tmp_path / "report.html")
+            assert "<b>100</b><span>of 2,050 rows</span>" in (tmp_path / "report.html").read_text()
+            await ledger.end(1, 100)
+            assert " of " not in render_summary(Report.of(tmp_path))
 
 
 @pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
