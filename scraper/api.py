@@ -35,7 +35,7 @@ from scraper.outdir import OutputFolder
 from scraper.progress import Progress, progress
 from scraper.protocols import Source
 from scraper.records import Outcome, Request
-from scraper.report import Report, write_html
+from scraper.report import Report, warm_up, write_html
 from scraper.sinks.readback import read_items
 from scraper.sources import iterable_source, open_source
 
@@ -170,6 +170,8 @@ async def arun(
             meter=Meter(),
             stop=watch.stop,
         )
+        # While the network is waited for, rather than at the end; a run that finds nothing to do writes no page.
+        warming = asyncio.ensure_future(asyncio.to_thread(warm_up)) if ledger.is_empty else None
         await _run_to_end(job, watch)
         if not await asyncio.to_thread(folder.ledger_path.exists):
             raise SinkFailed(f"{folder.root} was removed while the run went on; what it held is gone.")
@@ -178,6 +180,8 @@ async def arun(
             watch.on_report(report)
         if job.meter.by_class or not await asyncio.to_thread(folder.report_path.exists):
             await asyncio.to_thread(write_page, report, folder)
+        if warming is not None:
+            await warming
     return report
 
 

@@ -100,6 +100,11 @@ class Ledger:
         """What the sink said last, as committed. Empty for a new output folder."""
         return self._sink_state
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row has an outcome yet."""
+        return self._last_row < 0
+
     async def begin(self, meta: RunMeta) -> None:
         """Start a run, new or going on.
 

@@ -9,8 +9,11 @@ Must never: hold all rows in memory; trust a URL or a message with anything but 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from pathlib import Path
 
+from scraper.errors import MissingExtra
 from scraper.report.data import Failure, Picture, RateSlot, ReadItems, Report, TimeMeans, started_by
 from scraper.report.terminal import render_summary, render_terminal, render_where
 
@@ -25,8 +28,15 @@ __all__ = [
     "render_terminal",
     "render_where",
     "started_by",
+    "warm_up",
     "write_html",
 ]
+
+
+def warm_up() -> None:
+    """Import what the page needs, which takes a third of a second; nothing where the extra is not installed."""
+    with contextlib.suppress(MissingExtra):
+        importlib.import_module("scraper.report.page")
 
 
 def write_html(report: Report, path: Path, read_items: ReadItems | None = None) -> None:
