@@ -241,12 +241,21 @@ class Workers:
             async with asyncio.timeout(_CLOSE_S):
                 await asyncio.shield(ending)
         except TimeoutError:
-            self.kill()
+            await self._end(ending)
             await ending
         except asyncio.CancelledError:
-            self.kill()
-            await asyncio.wait([ending])
+            await self._end(ending)
             raise
+
+    async def _end(self, ending: asyncio.Future[None]) -> None:
+        """Kill what is left, and see the executor's own threads out."""
+        self.kill()
+        _, waiting = await asyncio.wait([ending], timeout=_CLOSE_S)
+        if waiting:
+            # Before Python 3.11.5 a thread that was writing into the full pipe to the workers goes on for ever:
+            # the executor has kept the reading end open. Not sooner, since a thread that is well closes it itself.
+            self._executor._call_queue._reader.close()  # type: ignore[attr-defined]
+            await asyncio.wait([ending])
 
     @property
     def exit_code(self) -> int:

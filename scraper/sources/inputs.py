@@ -79,8 +79,6 @@ def _format_asked_for(input_format: str, formats: Sequence[str]) -> str:
 
 def _resolve(given: str, wanted: str) -> Iterator[Listed]:
     if given == "-":
-        if wanted == "parquet":
-            raise UsageError("Parquet is read from its end, so not from standard input: save it to a file first.")
         yield Listed("-", wanted or "txt")
         return
     if not given:
@@ -153,8 +151,6 @@ def _file(given: str, wanted: str, status: os.stat_result) -> Listed:
             f"The format of {given} cannot be told from its name: "
             f"say --input-format txt, csv, tsv, jsonl or parquet."
         )
-    if format_ == "parquet" and (codec or not regular):
-        raise UsageError(f"{given}: parquet is read from a plain file only: unpack it first.")
     if not os.access(given, os.R_OK):
         raise UsageError(f"{given} cannot be read: permission denied.")
     return Listed(given, format_, codec, Path(given), status.st_size if regular else None)

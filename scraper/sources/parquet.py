@@ -1,13 +1,17 @@
 """Parquet, by pyarrow: the columns asked for, some thousand rows at a time. The only module that reads it.
 
 ``line`` of a row is its 1-based position in the file. Must never hold a row group, let alone a file: pages are
-read through a small buffer and decoded batch by batch.
+read through a small buffer and decoded batch by batch. Parquet is read from its end, so what is compressed as a
+whole, or comes from a pipe, is first unpacked into a temporary file.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Generator, Iterator
-from typing import Any
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
 
 from scraper.config import SourceConfig
 from scraper.errors import MissingExtra, UsageError
@@ -36,7 +40,8 @@ def read(reading: Reading, config: SourceConfig, row: int) -> Generator[Request 
         RunStopped: the file is damaged after its first row.
     """
     name, position = reading.listed.name, 0
-    with _opened(reading) as file:
+    with ExitStack() as stack:
+        file = stack.enter_context(_opened(reading, stack))
         schema = file.schema_arrow
         picked = pick(config, schema.names, name)
         _require_text(schema, picked.url, name)
@@ -56,10 +61,18 @@ def read(reading: Reading, config: SourceConfig, row: int) -> Generator[Request 
     return row
 
 
-def _opened(reading: Reading) -> Any:
+def _opened(reading: Reading, stack: ExitStack) -> Any:
+    listed = reading.listed
+    place: Path | IO[bytes] | None = listed.path
     try:
+        if listed.codec or listed.size is None:
+            place = stack.enter_context(tempfile.TemporaryFile(prefix="scraper-list-"))  # noqa: SIM115 - the stack closes it
+            for piece in reading.pieces():
+                place.write(piece)
+            place.seek(0)
+            reading.moved_to(0)  # of the rows none has been read
         # Without pre_buffer=False and a buffer, a row group's columns are taken into memory whole.
-        return pq.ParquetFile(reading.listed.path, buffer_size=_BUFFER, pre_buffer=False)
+        return pq.ParquetFile(place, buffer_size=_BUFFER, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise reading.broken("cannot be read as parquet", error) from error
 

@@ -54,7 +54,7 @@ class Reading:
             UsageError: nothing can be read at all.
             RunStopped: the input breaks off after something was read.
         """
-        return _as_utf8(self._decompressed())
+        return _as_utf8(self.pieces())
 
     def broken(self, problem: str, error: Exception) -> UsageError | RunStopped:
         """The error to raise for an input that cannot be read on."""
@@ -65,7 +65,13 @@ class Reading:
             f"missing: fetch or make it again."
         )
 
-    def _decompressed(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes, unpacked, in pieces of no set size.
+
+        Raises:
+            UsageError: nothing can be read at all.
+            RunStopped: the input breaks off after something was read.
+        """
         with ExitStack() as stack:
             try:
                 raw = self._opened(stack)

@@ -28,7 +28,7 @@ else:
     from backports import zstd
 
 KINDS = ["txt", "csv", "tsv", "jsonl"]
-NAMES = [f"{kind}{codec}" for kind in KINDS for codec in ("", ".gz", ".zst")] + ["parquet"]
+NAMES = [f"{kind}{codec}" for kind in (*KINDS, "parquet") for codec in ("", ".gz", ".zst")]
 
 
 def encode(name: str, urls: Sequence[str]) -> bytes:
@@ -42,11 +42,11 @@ def encode(name: str, urls: Sequence[str]) -> bytes:
     elif kind in ("csv", "tsv"):
         writer = csv.writer(text, delimiter="," if kind == "csv" else "\t")
         writer.writerows([["id", "url"], *enumerate(urls)])
-    else:
+    plain = text.getvalue().encode()
+    if kind == "parquet":
         sink = io.BytesIO()
         pq.write_table(pa.table({"url": pa.array(urls, pa.string())}), sink, row_group_size=max(1, len(urls)))
-        return sink.getvalue()
-    plain = text.getvalue().encode()
+        plain = sink.getvalue()
     return {"": bytes, "gz": gzip.compress, "zst": zstd.compress}[codec](plain)
 
 

@@ -5,8 +5,11 @@ import hashlib
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from scraper.config import SourceConfig
@@ -106,7 +109,7 @@ def test_a_named_pipe_is_read_as_standard_input_is(tmp_path: Path) -> None:
         ("empty", "is a folder with no list in it"),
         ("odd.xyz", "say --input-format txt, csv, tsv, jsonl or parquet"),
         ("odd", "say --input-format"),
-        ("packed.parquet.gz", "unpack it first"),
+        ("packed.parquet.gz", "is cut or damaged as gz data"),
         ("not.parquet", "cannot be read as parquet"),
         ("not.txt.gz", "is cut or damaged as gz data"),
         ("not.txt.zst", "is cut or damaged as zst data"),
@@ -147,17 +150,27 @@ def test_permission_denied_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_standard_input_has_its_own_limits() -> None:
-    """It is read once, is named once, and holds no parquet."""
+    """It is read once and named once."""
     with pytest.raises(UsageError, match="only once"):
         open_source(["-", "-"], PLAIN)
-    with pytest.raises(UsageError, match="save it to a file first"):
-        open_source(["-"], SourceConfig(input_format="parquet"))
     with pytest.raises(UsageError, match="--input-format xml is not known: use one of txt, csv"):
         open_source(["-"], SourceConfig(input_format="xml"))
     source = open_source(["-"], PLAIN, io.BytesIO(b"x"))
     assert len(list(source)) == 1
     with pytest.raises(UsageError, match="only once"):
         next(iter(source))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gz"])
+def test_parquet_from_a_pipe(pack: Callable[[bytes], bytes]) -> None:
+    """Parquet is read from its end, so a pipe's is kept in a temporary file first; a cut one is no list."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"url": ["http://a.example/1", "http://a.example/2"]}), sink)
+    config = SourceConfig(input_format="parquet")
+    rows = list(open_source(["-"], config, io.BytesIO(pack(sink.getvalue()))))
+    assert [row.url for row in rows] == ["http://a.example/1", "http://a.example/2"]
+    with pytest.raises((UsageError, RunStopped), match="- (is cut|cannot be read)"):
+        list(open_source(["-"], config, io.BytesIO(pack(sink.getvalue())[:-20])))
 
 
 @pytest.mark.parametrize(
