@@ -169,7 +169,7 @@ def test_parquet_from_a_pipe(pack: Callable[[bytes], bytes]) -> None:
     config = SourceConfig(input_format="parquet")
     rows = list(open_source(["-"], config, io.BytesIO(pack(sink.getvalue()))))
     assert [row.url for row in rows] == ["http://a.example/1", "http://a.example/2"]
-    with pytest.raises((UsageError, RunStopped), match="- (is cut|cannot be read)"):
+    with pytest.raises((UsageError, RunStopped), match=r"- (is cut|cannot be read)"):
         list(open_source(["-"], config, io.BytesIO(pack(sink.getvalue())[:-20])))
 
 
