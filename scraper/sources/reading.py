@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -95,7 +96,11 @@ class Reading:
     def _opened(self, stack: ExitStack) -> io.BufferedReader[Any]:
         if self.listed.path is not None:
             return stack.enter_context(self.listed.path.open("rb"))
-        stdin: Any = self._stdin or getattr(sys.stdin, "buffer", None)
+        if self._stdin is None and sys.stdin is not None:
+            # Through a descriptor of our own: a thread that still waits in sys.stdin when an interrupted process
+            # ends holds a lock that the interpreter wants then, and aborts it.
+            return stack.enter_context(open(os.dup(sys.stdin.fileno()), "rb"))  # noqa: PTH123 - it has no path
+        stdin: Any = self._stdin
         if stdin is None:
             raise UsageError("This process has no standard input: name a file instead of -.")
         if isinstance(stdin, io.BufferedReader):
