@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from scraper.cli.parse import Parsed, parse
-from scraper.cli.table import BUILT_IN, OriginOptions, ResultsOptions
+from scraper.cli.table import BUILT_IN
 from scraper.errors import OUTCOME_CLASSES, State, UsageError, outcome_class
+from scraper.options.built_in import OriginOptions, ResultsOptions
 from scraper.options.layers import Layers, merge
 from scraper.options.near import nearest
 from scraper.options.schema import taken
