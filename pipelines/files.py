@@ -6,9 +6,9 @@ In: where the bytes go. Out: a Pipeline. The type is told from the content, neve
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from scraper import Pipeline, RawTransform, UsageError, filled, sink_named
+from scraper import OutputFormat, Pipeline, RawTransform, filled, output_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Options:
         number_sample_per_shard: Rows to a shard, in webdataset.
     """
 
-    output_format: Literal["files", "webdataset"] = "files"
+    output_format: OutputFormat = "files"
     number_sample_per_shard: int = 10_000
 
 
@@ -31,16 +31,10 @@ def build(options: Options | None = None, /, **settings: Any) -> Pipeline:
         UsageError: a setting does not exist, or is out of range.
     """
     said = filled(Options, options, settings)
-    if said.number_sample_per_shard < 1:
-        raise UsageError("--number-sample-per-shard must be at least 1.")
-    if said.output_format == "webdataset":
-        output = sink_named("webdataset")(rows_per_shard=said.number_sample_per_shard)
-    else:
-        output = sink_named("files")()
     return Pipeline(
         name="files",
         transform=RawTransform(),
-        open_sink=output,
+        open_sink=output_of(said.output_format, said.number_sample_per_shard),
         settings=asdict(said),
         # The bytes are kept as they came, so they are asked for as they lie: an archive stays the archive.
         accept_encoding="identity",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from scraper import ImageTransform, Pipeline, UsageError, filled, option, sink_named
+from scraper import ImageTransform, OutputFormat, Pipeline, filled, option, output_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Options:
     encode_format: Literal["jpg", "png", "webp"] = "jpg"
     encode_quality: int | None = option(None, shown="95; 6 for png")
     max_image_pixels: int = ImageTransform.max_image_pixels
-    output_format: Literal["files", "webdataset"] = "files"
+    output_format: OutputFormat = "files"
     number_sample_per_shard: int = 10_000
 
 
@@ -44,12 +44,6 @@ def build(options: Options | None = None, /, **settings: Any) -> Pipeline:
         UsageError: a setting does not exist, or is out of range.
     """
     said = filled(Options, options, settings)
-    if said.number_sample_per_shard < 1:
-        raise UsageError("--number-sample-per-shard must be at least 1.")
-    if said.output_format == "webdataset":
-        output = sink_named("webdataset")(rows_per_shard=said.number_sample_per_shard)
-    else:
-        output = sink_named("files")()
     transform = ImageTransform(
         image_size=said.image_size,
         resize_mode=said.resize_mode,
@@ -61,7 +55,7 @@ def build(options: Options | None = None, /, **settings: Any) -> Pipeline:
     return Pipeline(
         name="images",
         transform=transform,
-        open_sink=output,
+        open_sink=output_of(said.output_format, said.number_sample_per_shard),
         # The quality as it is used: saying nothing and saying the default are the same job.
         settings={**asdict(said), "encode_quality": transform.encode_quality},
         accept="image/avif,image/webp,image/*,*/*;q=0.8",

@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from scraper.records import Result as Result
     from scraper.records import Timings as Timings
     from scraper.report import Report as Report
-    from scraper.sinks import sink_named as sink_named
+    from scraper.sinks import OutputFormat as OutputFormat
+    from scraper.sinks import output_of as output_of
     from scraper.sinks.files import FilesOutput as FilesOutput
     from scraper.sinks.webdataset import WebdatasetOutput as WebdatasetOutput
     from scraper.transforms.image import ImageTransform as ImageTransform
@@ -83,6 +84,7 @@ __all__ = [
     "MissingExtra",
     "Outcome",
     "OutcomeClass",
+    "OutputFormat",
     "OutputLocked",
     "PermitConfig",
     "Pipeline",
@@ -115,8 +117,8 @@ __all__ = [
     "filled",
     "option",
     "outcome_class",
+    "output_of",
     "run",
-    "sink_named",
 ]
 
 _HOMES = {
@@ -156,7 +158,7 @@ _HOMES = {
     "scraper.protocols": ("Sink", "SinkState", "Source", "Transform"),
     "scraper.records": ("Item", "Outcome", "Request", "Response", "Result", "Timings"),
     "scraper.report": ("Report",),
-    "scraper.sinks": ("sink_named",),
+    "scraper.sinks": ("OutputFormat", "output_of"),
     "scraper.sinks.files": ("FilesOutput",),
     "scraper.sinks.webdataset": ("WebdatasetOutput",),
     "scraper.transforms.image": ("ImageTransform",),

@@ -36,6 +36,8 @@ def output_of(name: str, rows_per_shard: int) -> Callable[[Path, SinkState], Sin
     Raises:
         UsageError: there is no such name, or the number is out of range.
     """
+    if rows_per_shard < 1:
+        raise UsageError("--number-sample-per-shard must be at least 1.")
     factory = sink_named(name)
     has_shards = "rows_per_shard" in inspect.signature(factory).parameters
     return factory(rows_per_shard=rows_per_shard) if has_shards else factory()

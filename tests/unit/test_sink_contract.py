@@ -107,5 +107,5 @@ def test_an_unknown_output_is_the_users_to_change() -> None:
     """The message names those there are, and a number out of range is refused."""
     with pytest.raises(UsageError, match="'zip'; there is: files, webdataset"):
         output_of("zip", rows_per_shard=7)
-    with pytest.raises(UsageError, match="at least 1 row"):
+    with pytest.raises(UsageError, match="number-sample-per-shard must be at least 1"):
         output_of("webdataset", rows_per_shard=0)
