@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import figures, files, images, memory, peers, start
+from benchmarks import durability, figures, files, images, kills, memory, murder, peers, resume, start
 from benchmarks.figures import Finding
 from benchmarks.serving import serving
 from benchmarks.setting import Setting
@@ -22,6 +22,10 @@ BENCHMARKS: Mapping[str, Callable[[Setting], Finding]] = {
     "far": files.measure_far,
     "images": images.measure,
     "memory": memory.measure,
+    "durability": durability.measure,
+    "resume": resume.measure,
+    "kills": kills.measure,
+    "murder": murder.measure,
 }
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"

@@ -164,6 +164,11 @@ def _session_of(process: Path) -> int:
     return int(stat.rpartition(")")[2].split()[3])  # proc(5): the name, in brackets, may hold anything
 
 
+def memory_of(process: int) -> float:
+    """The most that a process has held resident so far (VmHWM), in megabytes; 0 when it has ended."""
+    return _field(Path("/proc", str(process), "status"), "VmHWM:")
+
+
 def _field(path: Path, name: str) -> float:
     """A line ``Name:  123 kB`` of a /proc file, in megabytes; 0 when the process has ended."""
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Download the bytes as they come, and write them as files or WebDataset shards.
+"""Download the bytes as they come, and write them as files or WebDataset shards, or list what came.
 
 In: where the bytes go. Out: a Pipeline. The type is told from the content, never from the URL.
 """
@@ -16,7 +16,8 @@ class Options:
     """Where the bytes go.
 
     Attributes:
-        output_format: files for one file a row, webdataset for tar shards.
+        output_format: files for one file a row, webdataset for tar shards, jsonl for what is known of each row,
+            without the bytes.
         number_sample_per_shard: Rows to a shard, in webdataset.
     """
 

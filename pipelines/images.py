@@ -1,4 +1,4 @@
-"""Download pictures, resize them, write them as files or WebDataset shards.
+"""Download pictures, resize them, write them as files or WebDataset shards, or list what they are.
 
 In: what is to become of each picture. Out: a Pipeline. Option names are img2dataset's.
 """
@@ -23,7 +23,8 @@ class Options:
         encode_format: Format to write.
         encode_quality: Quality of jpg and webp, 1 to 100; of png, how hard to compress, 0 to 9.
         max_image_pixels: Pictures whose header claims more pixels are refused before they are decoded.
-        output_format: files for one file a picture, webdataset for tar shards.
+        output_format: files for one file a picture, webdataset for tar shards, jsonl for what is known of each
+            picture, without the pictures.
         number_sample_per_shard: Rows to a shard, in webdataset.
     """
 

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from scraper.api import Watch as Watch
     from scraper.api import arun as arun
     from scraper.api import run as run
+    from scraper.config import Again as Again
     from scraper.config import CommitConfig as CommitConfig
     from scraper.config import FetchConfig as FetchConfig
+    from scraper.config import HealthConfig as HealthConfig
     from scraper.config import PermitConfig as PermitConfig
     from scraper.config import Pipeline as Pipeline
     from scraper.config import PoolConfig as PoolConfig
     from scraper.config import RetryConfig as RetryConfig
     from scraper.config import RunConfig as RunConfig
     from scraper.config import SourceConfig as SourceConfig
+    from scraper.config import SpaceConfig as SpaceConfig
     from scraper.engines.job import Engine as Engine
     from scraper.engines.job import Job as Job
     from scraper.errors import OUTCOME_CLASSES as OUTCOME_CLASSES
@@ -63,23 +66,27 @@ if TYPE_CHECKING:
     from scraper.sinks import OutputFormat as OutputFormat
     from scraper.sinks import output_of as output_of
     from scraper.sinks.files import FilesOutput as FilesOutput
+    from scraper.sinks.jsonl import JsonlOutput as JsonlOutput
     from scraper.sinks.webdataset import WebdatasetOutput as WebdatasetOutput
     from scraper.transforms.image import ImageTransform as ImageTransform
     from scraper.transforms.raw import RawTransform as RawTransform
 
 __all__ = [
     "OUTCOME_CLASSES",
+    "Again",
     "CommitConfig",
     "Engine",
     "Fault",
     "FetchConfig",
     "FetchFailed",
     "FilesOutput",
+    "HealthConfig",
     "ImageTransform",
     "InputInvalid",
     "InternalFault",
     "Item",
     "Job",
+    "JsonlOutput",
     "LedgerReader",
     "MissingExtra",
     "Outcome",
@@ -105,6 +112,7 @@ __all__ = [
     "SinkState",
     "Source",
     "SourceConfig",
+    "SpaceConfig",
     "State",
     "Timings",
     "Transform",
@@ -124,14 +132,17 @@ __all__ = [
 _HOMES = {
     "scraper.api": ("Watch", "arun", "run"),
     "scraper.config": (
+        "Again",
         "CommitConfig",
         "FetchConfig",
+        "HealthConfig",
         "PermitConfig",
         "Pipeline",
         "PoolConfig",
         "RetryConfig",
         "RunConfig",
         "SourceConfig",
+        "SpaceConfig",
     ),
     "scraper.engines.job": ("Engine", "Job"),
     "scraper.errors": (
@@ -160,6 +171,7 @@ _HOMES = {
     "scraper.report": ("Report",),
     "scraper.sinks": ("OutputFormat", "output_of"),
     "scraper.sinks.files": ("FilesOutput",),
+    "scraper.sinks.jsonl": ("JsonlOutput",),
     "scraper.sinks.webdataset": ("WebdatasetOutput",),
     "scraper.transforms.image": ("ImageTransform",),
     "scraper.transforms.raw": ("RawTransform",),

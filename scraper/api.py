@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import json
 import logging
 import os
 import sys
@@ -31,6 +32,7 @@ from scraper.ledger import Ledger, RunMeta
 from scraper.log import LogFormat, logging_to
 from scraper.meter import Meter
 from scraper.options import from_settings
+from scraper.options.again import check_again
 from scraper.outdir import OutputFolder
 from scraper.progress import Progress, progress
 from scraper.protocols import Source
@@ -59,6 +61,7 @@ class Watch:
         log_format: how warnings are written there; None for not at all.
         on_report: called with the report before the page is written, which takes a second.
         options: what ``scraper resume`` needs to run the same command; kept with the output.
+        last_resort: told why, when a disk that never answers keeps the run from ending; may end the process.
     """
 
     stop: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
@@ -67,6 +70,7 @@ class Watch:
     log_format: LogFormat | None = None
     on_report: Callable[[Report], None] | None = None
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    last_resort: Callable[[RunStopped], None] = lambda _: None
 
 
 def run(
@@ -92,7 +96,8 @@ def run(
         overwrite: start over: delete what an earlier run left there.
         config: all settings at once, for those who have resolved them.
         watch: follows the run, and can end it.
-        settings: the options of the command line by name: ``concurrency=128``, ``timeout="30s"``, …
+        settings: the options of the command line by name: ``concurrency=128``, ``timeout="30s"``,
+            ``retry_failed=True`` or ``retry_failed="dns,timeout"``, ``refresh=True``, …
 
     Raises:
         UsageError: the list, the folder or a setting is wrong; the message says what to do.
@@ -146,6 +151,7 @@ async def arun(
         raise UsageError("The first argument must be a pipeline, as pipelines.images.build() makes one.")
     watch = watch or Watch()
     config = _resolved(config, settings)
+    check_again(config.again, pipeline, overwrite)
     lists = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     source = await asyncio.to_thread(_opened, urls, lists, stdin, config)
     rows = await _with_first_row(source, urls is not None, watch.stop)
@@ -158,17 +164,20 @@ async def arun(
         stack.enter_context(logging_to(folder.log_path, watch.log_format, watch.stream))
         config = _that_fits(config)
         ledger = await stack.enter_async_context(Ledger.open(folder.ledger_path))
-        await ledger.begin(meta)
+        await ledger.begin(meta, config.again)
         job = Job(
             pipeline=pipeline,
             source=source,
+            identity=_identity(meta, config),
             rows=rows,
             config=config,
             ledger=ledger,
             sink=pipeline.open_sink(folder.root, ledger.sink_state),
+            state=folder.state_dir,
             scratch=folder.tmp_dir,
             meter=Meter(),
             stop=watch.stop,
+            last_resort=watch.last_resort,
         )
         # While the network is waited for, rather than at the end; a run that finds nothing to do writes no page.
         warming = asyncio.ensure_future(asyncio.to_thread(warm_up)) if ledger.is_empty else None
@@ -286,6 +295,11 @@ def run_meta(
         version=__version__,
         started_at=time.time(),
     )
+
+
+def _identity(meta: RunMeta, config: RunConfig) -> str:
+    """What tells this list, as it is read, from any other; empty where that cannot be known."""
+    return json.dumps([meta.fingerprint, dataclasses.astuple(config.source)]) if meta.fingerprint else ""
 
 
 def _absolute(given: str) -> str:

@@ -21,7 +21,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from scraper.errors import SinkFailed
-from scraper.records import Request
+from scraper.records import Held, Request
 
 T = TypeVar("T")
 
@@ -143,7 +143,7 @@ _to_bytes = msgspec.msgpack.Encoder().encode
 _from_bytes = msgspec.msgpack.Decoder().decode
 
 
-_JSON = ord("[")  # no array of nine begins so in MessagePack
+_JSON = ord("[")  # no array of eleven begins so in MessagePack
 
 
 def _encode(request: Request) -> bytes:
@@ -151,6 +151,7 @@ def _encode(request: Request) -> bytes:
 
     That is integers over 64 bits, and the lone surrogates that stand for bytes which are no UTF-8.
     """
+    held = request.held
     fields = (
         request.row,
         request.url,
@@ -161,6 +162,8 @@ def _encode(request: Request) -> bytes:
         request.hops,
         request.attempt,
         request.spent_s,
+        request.excused,
+        held and (held.url, held.etag, held.last_modified, held.path),
     )
     try:
         return _to_bytes(fields)
@@ -169,7 +172,8 @@ def _encode(request: Request) -> bytes:
 
 
 def _decode(data: bytes) -> Request:
-    row, url, caption, columns, line, target, hops, attempt, spent_s = (
+    row, url, caption, columns, line, target, hops, attempt, spent_s, excused, held = (
         json.loads(data.decode("utf-8", "surrogatepass")) if data[0] == _JSON else _from_bytes(data)
     )
-    return Request(row, url, caption, columns, line, target, tuple(hops), attempt, spent_s)
+    kept = Held(*held) if held else None
+    return Request(row, url, caption, columns, line, target, tuple(hops), attempt, spent_s, excused, kept)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from scraper.errors import UsageError
 from scraper.protocols import Sink, SinkState, Transform
@@ -87,6 +88,8 @@ class FetchConfig:
         headers: further request headers of the user's; they go before the pipeline's Accept headers and ours.
         timeout_s: deadline of one attempt, redirects included.
         connect_timeout_s: to a usable connection: DNS, TCP and TLS together.
+        header_timeout_s: from a usable connection to the end of the response's headers. 30 s, since some servers
+            make what they serve when it is asked for.
         stall_timeout_s: the longest time without ``stall_bytes`` of progress.
         stall_bytes: bytes that count as progress within one stall window.
         max_bytes: cap on a body, on the wire and decoded. 64 MiB holds any photograph.
@@ -97,6 +100,7 @@ class FetchConfig:
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 60.0
     connect_timeout_s: float = 10.0
+    header_timeout_s: float = 30.0
     stall_timeout_s: float = 15.0
     stall_bytes: int = 1024
     max_bytes: int = 64 * MIB
@@ -105,6 +109,7 @@ class FetchConfig:
     def __post_init__(self) -> None:
         _require(self.timeout_s > 0, "--timeout must be more than 0.")
         _require(self.connect_timeout_s > 0, "--connect-timeout must be more than 0.")
+        _require(self.header_timeout_s > 0, "--header-timeout must be more than 0.")
         _require(self.stall_timeout_s > 0, "--stall-timeout must be more than 0.")
         _require(self.max_bytes >= 1, "--max-bytes must be at least 1.")
 
@@ -120,6 +125,10 @@ class PoolConfig:
         in_flight: batches per worker, so that one is always waiting when another ends.
         item_timeout_s: the longest one item may take; then its worker is killed. 60 s is what a 100 Mpx
             picture takes ten times over.
+        memory_bytes: address space of one worker; what an item wants beyond it fails that item. 4 GiB is three
+            times what the largest picture allowed needs.
+        recycle_items: items after which a worker makes room for a fresh one: what leaks has an end.
+        recycle_bytes: the same by resident memory.
     """
 
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -127,9 +136,14 @@ class PoolConfig:
     batch_s: float = 0.02
     in_flight: int = 2
     item_timeout_s: float = 60.0
+    memory_bytes: int = 4096 * MIB
+    recycle_items: int = 100_000
+    recycle_bytes: int = 1024 * MIB
 
     def __post_init__(self) -> None:
         _require(self.workers >= 1, "--workers must be at least 1.")
+        _require(self.memory_bytes >= 256 * MIB, "--worker-memory must be at least 256M.")
+        _require(self.recycle_items >= 1, "A worker must live for at least 1 item.")
         _require(self.item_timeout_s > 0, "The time limit of an item must be more than 0.")
 
 
@@ -139,6 +153,61 @@ class CommitConfig:
 
     every_s: float = 1.0
     every_rows: int = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class HealthConfig:
+    """When the network as a whole is taken to be gone, and how long it is waited for.
+
+    Attributes:
+        wait_s: the longest pause; after it failures count as the rows' own. 0 for no pausing. Two minutes are a
+            router's restart.
+        failures: attempts in a row, all failed below HTTP with no answer from anybody in between, that show it.
+        probe_s: how often one request is let through meanwhile, to see whether it is back.
+    """
+
+    wait_s: float = 120.0
+    failures: int = 8
+    probe_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.wait_s >= 0, "--network-wait must be 0 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceConfig:
+    """When the disk is taken to be nearly full, and how long space is waited for.
+
+    Attributes:
+        min_free: bytes to be left free in the output's file system, beside what is in flight. 0 for not watching.
+        wait_s: the longest pause; after it the run stops, resumable.
+        every_s: how often to look.
+    """
+
+    min_free: int = 64 * MIB
+    wait_s: float = 300.0
+    every_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.min_free >= 0, "--min-free must be 0 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Which rows that have ended are asked once more in this run.
+
+    Attributes:
+        failed: classes or families (``http``, ``timeout``, ``http.429``) of failed rows; ``()`` for all failed
+            rows, None for none.
+        refresh: rows that are ok, asked whether they have changed, and all that failed.
+    """
+
+    failed: tuple[str, ...] | None = None
+    refresh: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether any are."""
+        return self.refresh or self.failed is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +242,13 @@ class RunConfig:
     retry: RetryConfig = field(default_factory=RetryConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     commit: CommitConfig = field(default_factory=CommitConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    again: Again = field(default_factory=Again)
+    dedupe: Literal["url", "none"] = "url"
+    """Whether a row that asks for the same as an earlier one is left out, as ``duplicate.url``."""
+    stuck_s: float = 300.0
+    """The longest time in which nothing moves, though something should; then the run is ended, and says why."""
     max_failed: int = 0
     """Rows that may fail before the exit code is 1."""
     grace_s: float = 5.0

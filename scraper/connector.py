@@ -1,29 +1,26 @@
-"""aiohttp's side of a fetch: connections that note what they cost, and its errors turned into ours.
+"""aiohttp's side of a fetch: connections that note what they cost, and bound what comes before a body.
 
 In: what aiohttp asks its connector for. Out: connections, with their times noted on the hop that asked. aiohttp's
 own tracing would do the same for 16 µs a request; this costs nothing on a connection that is reused.
 
-Must never: let an error of aiohttp's, of a socket or of TLS through unnamed.
+Must never: take what came after one response for the answer to the next request; hold headers without a bound.
 """
 
 from __future__ import annotations
 
 import contextvars
-import errno
-import os
 import socket
-import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from aiohttp import client_proto, http_exceptions
+from aiohttp import AddrInfoType, client_proto, http_exceptions
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.http import RawResponseMessage
 
 from scraper.deadline import Watch, Watchdog
-from scraper.errors import FetchFailed
 from scraper.records import Timings
-from scraper.resolver import HostNotFound, Resolver
+from scraper.resolver import LACKING, Resolver
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -38,6 +35,19 @@ IDLE_HOSTS = 256
 """Hosts whose idle connections are kept; a broad crawl meets thousands while the keep-alive time lasts, and a
 process has 1,024 descriptors."""
 
+HEAD_BYTES = 256 * 1024
+"""Most that is read before a body: the headers, and all interim responses before them (RFC 9110 15.2), of which a
+server may send as many as it likes. curl's limit is 300 KB (CURLE_TOO_LARGE)."""
+
+FRAMING_BYTES = 512 * 1024
+"""Most that chunked framing may add to a body, beside eight times its size: extensions of chunks, and trailers,
+which nobody reads and aiohttp keeps. A chunk of one byte needs five more; what is not yet parsed counts, too."""
+
+_END_OF_HEAD = b"\r\n\r\n"
+
+_INTERIM = frozenset(range(100, 200)) - {101}
+"""Responses after which the one that counts is still to come."""
+
 
 class Hop(Watch):
     """One hop in flight: its deadlines, and where its time went. Seconds; zero for what was not needed.
@@ -45,6 +55,7 @@ class Hop(Watch):
     Attributes:
         reused: the connection had served before.
         fresh_only: do not reuse a connection again; the last one was stale.
+        lacking: errno for what this machine had none left of for a socket; 0 for nothing.
         shaking: in the middle of a TLS handshake.
         status: of the response, 0 before there is one.
     """
@@ -56,6 +67,7 @@ class Hop(Watch):
         "connect_s",
         "dns_s",
         "fresh_only",
+        "lacking",
         "reused",
         "shaking",
         "status",
@@ -66,7 +78,7 @@ class Hop(Watch):
         super().__init__(dog, spent_s)
         self.dns_s = self.connect_s = self.tls_s = 0.0
         self.reused = self.fresh_only = self.shaking = False
-        self.status = 0
+        self.status = self.lacking = 0
         # Not the loop's clock: uvloop's has whole milliseconds and stands still within a turn.
         self._began = self._usable_at = time.perf_counter()
         self._headers_s = 0.0
@@ -74,6 +86,7 @@ class Hop(Watch):
     def usable(self, reused: bool) -> None:
         """A connection is there."""
         self.reused = reused
+        self.lacking = 0
         self.connected()
         self._usable_at = time.perf_counter()
 
@@ -85,7 +98,7 @@ class Hop(Watch):
     def headed(self, status: int) -> None:
         """The response's headers are there."""
         self.status = status
-        self.progressed()
+        self.answered()
         self._headers_s = time.perf_counter() - self._usable_at
 
     def timings(self, spent_s: float = 0.0) -> Timings:
@@ -104,7 +117,9 @@ HOP: contextvars.ContextVar[Hop] = contextvars.ContextVar("hop")
 
 
 class Protocol(client_proto.ResponseHandler):
-    """Remembers how the connection ended, which aiohttp does not say where the body just stops.
+    """Bounds what comes before a body, and remembers how the connection ended.
+
+    The latter aiohttp does not say where a body just stops.
 
     Attributes:
         lost: why the connection broke; None while it stands and after an orderly end.
@@ -113,6 +128,79 @@ class Protocol(client_proto.ResponseHandler):
 
     lost: BaseException | None = None
     malformed: BaseException | None = None
+    _head_left = -1  # bytes that may still come before the body; -1 where they have come
+    _chunked = -1  # bytes of a chunked body so far, as they came; -1 for any other body
+    _piece = b""  # what is being parsed, while a head is awaited
+
+    def set_response_params(self, **kwargs: Any) -> None:
+        """Called before a request is written."""
+        self._head_left, self._chunked = HEAD_BYTES, -1
+        self._params = kwargs
+        super().set_response_params(**kwargs)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        if self._head_left >= 0:
+            self._receive_head(data)
+        elif self._exception is None:
+            super().data_received(data)
+            if self._chunked >= 0:
+                self._chunked += len(data)
+                self._weigh()
+
+    def _receive_head(self, data: bytes) -> None:
+        if self._head_left == HEAD_BYTES and data[:1] in (b"I", b"R"):
+            self._refuse("ICE or RTSP")  # which the parser speaks, too
+            return
+        left = self._head_left - len(data)
+        self._piece = data
+        super().data_received(data)
+        self._piece = b""
+        if self._head_left < 0:
+            return
+        self._head_left = max(0, left)
+        if left < 0:
+            self._refuse(f"Too many headers: more than {HEAD_BYTES} bytes before the body")
+
+    def _receive_apart(self) -> bool:
+        """Parse a piece again, each head by itself; say whether that has come to an end of its own.
+
+        What follows a response may be no HTTP, such as the body that a 304 must not have. The parser then gives
+        nothing of what came in one piece with it; the response stands all the same.
+        """
+        data, self._piece = self._piece, b""
+        if _END_OF_HEAD not in data:
+            return False
+        super().set_response_params(**self._params)
+        while self._head_left >= 0 and _END_OF_HEAD in data:
+            end = data.index(_END_OF_HEAD) + len(_END_OF_HEAD)
+            super().data_received(data[:end])
+            data = data[end:]
+        if self._exception is None:
+            super().data_received(data)
+        return self._exception is not None
+
+    def _weigh(self) -> None:
+        payload = self._payload
+        if payload is not None and self._chunked > FRAMING_BYTES + 9 * payload.total_bytes:
+            self._refuse(f"Too many headers: more than {FRAMING_BYTES} bytes of chunk extensions and trailers")
+
+    def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
+        """Called for each response, interim ones too."""
+        message = data[0]
+        if message.code not in _INTERIM:
+            self._head_left = -1
+            self._chunked = 0 if message.chunked else -1
+        wrong = _wrong(message)
+        if wrong:
+            self._refuse(wrong)
+        else:
+            super().feed_data(data, size)
+
+    def _refuse(self, what: str) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+        self.set_exception(http_exceptions.BadHttpMessage(what))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Called by the transport."""
@@ -121,12 +209,25 @@ class Protocol(client_proto.ResponseHandler):
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         """Called for what ends the response early."""
+        if self._receive_apart():
+            return
+        self._head_left = -1
         if isinstance(exc, http_exceptions.HttpProcessingError):
             self.malformed = exc_cause or exc
             # aiohttp tells only whoever waits for headers; whoever reads the body would wait for ever.
             if self._payload is not None and not self._payload.is_eof():
                 self._payload.set_exception(aiohttp.ClientPayloadError("Malformed body"))
         super().set_exception(exc, exc_cause or exc)
+
+
+def _wrong(message: RawResponseMessage) -> str:
+    """What of a response the parser takes, and we do not; empty for nothing."""
+    if message.version.major != 1:
+        return f"HTTP/{message.version.major}.{message.version.minor} in answer to HTTP/1.1"
+    # Any other coding would reach the file undone: we never say that we take one (RFC 9112 7.4).
+    if message.headers.get("Transfer-Encoding", "chunked").lower() not in ("chunked", "identity"):
+        return f"Transfer-Encoding {message.headers['Transfer-Encoding']}"
+    return ""
 
 
 class _Addresses(AbstractResolver):
@@ -171,7 +272,23 @@ class Connector(aiohttp.TCPConnector):
             limit=0,
             limit_per_host=0,
             keepalive_timeout=KEEP_ALIVE_S,
+            socket_factory=self._socket,
         )
+
+    def _socket(self, address: AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        try:
+            return socket.socket(family, kind, protocol)
+        except OSError as error:
+            # Noted here: with several addresses only a text of all their errors is left.
+            HOP.get().lacking = error.errno if error.errno in LACKING else 0
+            self._let_go_of_idle(keep=0)
+            raise
+
+    def _let_go_of_idle(self, keep: int) -> None:
+        while len(self._conns) > keep:
+            for idle, _ in self._conns.pop(next(iter(self._conns))):
+                idle.abort()
 
     async def _get(self, key: Any, traces: Any) -> Connection | None:
         hop = HOP.get()
@@ -187,9 +304,7 @@ class Connector(aiohttp.TCPConnector):
         return None
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> client_proto.ResponseHandler:
-        while len(self._conns) > IDLE_HOSTS:
-            for idle, _ in self._conns.pop(next(iter(self._conns))):
-                idle.abort()
+        self._let_go_of_idle(keep=IDLE_HOSTS)
         protocol = await super()._create_connection(*args, **kwargs)
         HOP.get().usable(reused=False)
         return protocol
@@ -225,153 +340,3 @@ class Connector(aiohttp.TCPConnector):
                 hop.tls_s += time.perf_counter() - since
         hop.shaking = False
         return made
-
-
-CLASS_OF: dict[type[BaseException], str] = {
-    aiohttp.ClientError: "protocol.malformed",
-    aiohttp.ClientPayloadError: "body.truncated",
-    aiohttp.ClientResponseError: "protocol.malformed",
-    aiohttp.ContentTypeError: "protocol.malformed",
-    aiohttp.WSServerHandshakeError: "protocol.malformed",
-    aiohttp.ClientHttpProxyError: "connect.refused",
-    aiohttp.TooManyRedirects: "redirect.loop",
-    aiohttp.InvalidURL: "url.invalid",
-    aiohttp.InvalidUrlClientError: "url.invalid",
-    aiohttp.NonHttpUrlClientError: "url.scheme",
-    aiohttp.RedirectClientError: "redirect.blocked",
-    aiohttp.InvalidUrlRedirectClientError: "redirect.blocked",
-    aiohttp.NonHttpUrlRedirectClientError: "redirect.blocked",
-    aiohttp.ClientConnectionError: "connect.reset",
-    aiohttp.ClientConnectionResetError: "connect.reset",
-    aiohttp.ServerConnectionError: "connect.reset",
-    aiohttp.ServerDisconnectedError: "connect.reset",
-    aiohttp.ServerTimeoutError: "timeout.stall",
-    aiohttp.SocketTimeoutError: "timeout.stall",
-    aiohttp.ConnectionTimeoutError: "connect.timeout",
-    aiohttp.ServerFingerprintMismatch: "tls.verify",
-    aiohttp.ClientSSLError: "tls.handshake",
-    aiohttp.ClientConnectorSSLError: "tls.handshake",
-    aiohttp.ClientConnectorCertificateError: "tls.verify",
-    aiohttp.ClientConnectorDNSError: "dns.temporary",
-    aiohttp.ClientConnectorError: "connect.refused",
-    aiohttp.ClientProxyConnectionError: "connect.refused",
-    aiohttp.ClientOSError: "connect.reset",
-    http_exceptions.HttpProcessingError: "protocol.malformed",
-    TimeoutError: "connect.timeout",
-    OSError: "connect.reset",
-    ValueError: "url.invalid",  # what aiohttp and yarl find wrong with a request
-    RuntimeError: "connect.reset",  # aiohttp's "Connection closed."; uvloop's, for a socket that went away
-}
-"""What each foreign error means, by the nearest of its bases."""
-
-FOREIGN = (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError)
-"""What aiohttp raises for the network's or the server's sake."""
-
-FOREIGN_ASKING = (ValueError, RuntimeError)
-"""What it may raise as well until it has a response. Anywhere else these are a fault of ours, and no row's end."""
-
-_BY_ERRNO = {
-    errno.ECONNREFUSED: "connect.refused",
-    errno.EHOSTUNREACH: "connect.refused",
-    errno.EHOSTDOWN: "connect.refused",
-    errno.ENETUNREACH: "connect.refused",
-    errno.ENETDOWN: "connect.refused",
-    errno.EADDRNOTAVAIL: "connect.refused",
-    errno.EACCES: "connect.refused",
-    errno.EPERM: "connect.refused",
-    errno.ETIMEDOUT: "connect.timeout",
-    errno.ECONNRESET: "connect.reset",
-    errno.ECONNABORTED: "connect.reset",
-    errno.EPIPE: "connect.reset",
-    errno.ENOTCONN: "connect.reset",
-}
-
-# Ours and not the server's; as passing as a reset, and retried like one.
-_OUT_OF = {
-    errno.EMFILE: "file descriptors: raise the limit (ulimit -n) or lower --concurrency",
-    errno.ENFILE: "file descriptors, on the whole machine: lower --concurrency",
-    errno.ENOBUFS: "network buffers: lower --concurrency",
-    errno.ENOMEM: "memory: lower --concurrency",
-}
-
-_NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-
-
-def failure_of(error: BaseException, hop: Hop) -> FetchFailed:
-    """The outcome class and sentence for a foreign error: the one place where these are turned into ours."""
-    class_ = next(CLASS_OF[kind] for kind in type(error).__mro__ if kind in CLASS_OF)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return _dns_failure(error.os_error)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return _malformed(error)
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return FetchFailed(class_, "The server closed the connection without a complete response.")
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return FetchFailed(class_, f"The certificate is not accepted: {_sentence(error.certificate_error)}.")
-    if class_ == "tls.handshake":
-        return FetchFailed(class_, f"The TLS handshake failed: {_sentence(error)}.")
-    if class_.startswith("connect."):
-        return _connect_failure(error, class_, hop)
-    return FetchFailed(class_, f"{_sentence(error)}.")
-
-
-def _connect_failure(error: BaseException, class_: str, hop: Hop) -> FetchFailed:
-    if hop.shaking or isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
-        return FetchFailed("tls.handshake", f"The TLS handshake failed: {_sentence(error)}.")
-    number = (error.errno if isinstance(error, OSError) else None) or 0
-    if number in _OUT_OF:
-        return FetchFailed("connect.reset", f"This machine is out of {_OUT_OF[number]}.")
-    made = "The connection broke"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        made = f"No connection to {error.host}:{error.port}"
-    return FetchFailed(_BY_ERRNO.get(number, class_), f"{made}: {_sentence(error)}.")
-
-
-def ending_failure(protocol: object) -> FetchFailed | None:
-    """How a connection broke in the middle of a body; None if it did not, or ended in order."""
-    if not isinstance(protocol, Protocol):
-        return None
-    if protocol.malformed is not None:
-        return _malformed(protocol.malformed)
-    if protocol.lost is not None:
-        return FetchFailed("connect.reset", f"Cut off in the middle of the body: {_sentence(protocol.lost)}.")
-    return None
-
-
-def payload_failure(error: BaseException, protocol: object) -> FetchFailed:
-    """Why a body broke off: aiohttp says "payload not completed" for malformed framing and for resets alike."""
-    says = _sentence(error.__cause__ or error)
-    return ending_failure(protocol) or FetchFailed(
-        "body.truncated", f"The body is shorter than announced: {says}."
-    )
-
-
-def _dns_failure(error: OSError) -> FetchFailed:
-    gone = isinstance(error, HostNotFound) or (isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_HOST)
-    return FetchFailed("dns.not_found" if gone else "dns.temporary", f"{_sentence(error)}.")
-
-
-def _malformed(error: BaseException) -> FetchFailed:
-    sentence = _sentence(error)
-    # The parser has one class for "too many" and for "not a header"; its text tells them apart.
-    if "Too many headers" in sentence:
-        return FetchFailed("protocol.header_too_large", f"{sentence}.")
-    if "Got more than" in sentence:
-        return FetchFailed("protocol.header_too_large", f"{sentence.partition(' when reading')[0]} of one header.")
-    return FetchFailed("protocol.malformed", f"Not HTTP: {sentence}.")
-
-
-def _sentence(error: BaseException) -> str:
-    """What the error says, in one printable line of bounded length, without its full stop."""
-    if isinstance(error, aiohttp.ClientConnectorError):  # wraps, and pretends to be, what went wrong
-        error = error.os_error
-    if isinstance(error, ssl.SSLError):  # one that was not made by OpenSSL lacks what the others have
-        says = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
-        says = says.replace("_", " ").lower()
-    elif isinstance(error, OSError) and error.errno:
-        says = os.strerror(error.errno)  # asyncio and uvloop word it differently
-    else:
-        says = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
-    line = " ".join(str(says).partition("\n\n")[0].split())  # the parser quotes what it read after a blank line
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
-    return (line if len(line) <= 160 else line[:157] + "...").rstrip(".:") or type(error).__name__

@@ -1,10 +1,11 @@
 """What ends a fetch that takes too long. In: the bytes each fetch has received so far. Out: its task cancelled.
 
 One coarse ticker looks at all fetches in flight, a few times a second, and is idle when there are none: timers of
-each fetch's own would cost more than the fetch. Three things are watched:
+each fetch's own would cost more than the fetch. Four things are watched:
 
     connect   from the start until a connection is usable: DNS, TCP and TLS together
-    stall     fewer than ``stall_bytes`` in ``stall_timeout_s``, response headers included
+    headers   from then until the response's headers are complete, with all interim responses before them
+    stall     from then on: fewer than ``stall_bytes`` of the body in ``stall_timeout_s``
     total     the whole attempt, with what earlier hops have spent
 
 Time spent waiting for us (the byte budget, a loop that was blocked, a stopped process) counts towards none.
@@ -25,6 +26,10 @@ _COARSEST_S = 0.25
 _FINEST_S = 0.005
 
 
+# Plain words: an enum's members cost more to look up than what is done with them here.
+_CONNECTING, _ASKING, _READING = "connecting", "asking", "reading"
+
+
 class Watchdog:
     """The ticker.
 
@@ -35,7 +40,7 @@ class Watchdog:
     def __init__(self, config: FetchConfig) -> None:
         self.config = config
         self.loop = asyncio.get_running_loop()
-        shortest = min(config.timeout_s, config.connect_timeout_s, config.stall_timeout_s)
+        shortest = min(config.timeout_s, config.connect_timeout_s, config.header_timeout_s, config.stall_timeout_s)
         self._period = min(_COARSEST_S, max(_FINEST_S, shortest / 4))
         self._watches: dict[Watch, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -81,15 +86,15 @@ class Watch:
     """
 
     __slots__ = (
+        "_by",
         "_cancelling",
-        "_connect_by",
-        "_connected",
         "_dog",
         "_ends_at",
         "_expired",
         "_held_since",
         "_mark_at",
         "_mark_bytes",
+        "_phase",
         "_started",
         "_task",
         "held_s",
@@ -101,8 +106,8 @@ class Watch:
         self._dog = dog
         self._started = now
         self._ends_at = now + config.timeout_s - spent_s
-        self._connect_by = now + config.connect_timeout_s
-        self._connected = False
+        self._phase = _CONNECTING
+        self._by = now + config.connect_timeout_s  # the end of this phase, of the first two
         self._mark_at = now
         self._mark_bytes = 0
         self._held_since: float | None = None
@@ -113,7 +118,7 @@ class Watch:
         self.received = 0
 
     def __repr__(self) -> str:
-        state = "held" if self._held_since is not None else "reading" if self._connected else "connecting"
+        state = "held" if self._held_since is not None else self._phase
         return f"<Watch {state}, {self.elapsed_s():.3f} s, {self.received} bytes>"
 
     def __enter__(self) -> Self:
@@ -140,17 +145,17 @@ class Watch:
 
     def connecting(self) -> None:
         """A connection is sought, for the first time or once more."""
-        self._connected = False
-        self._connect_by = self._dog.loop.time() + self._dog.config.connect_timeout_s
+        self._phase = _CONNECTING
+        self._by = self._dog.loop.time() + self._dog.config.connect_timeout_s
 
     def connected(self) -> None:
-        """A connection is usable: from now on a response is waited for."""
-        self._connected = True
-        self._mark_at = self._dog.loop.time()
+        """A connection is usable: from now on the response's headers are waited for."""
+        self._phase = _ASKING
+        self._by = self._dog.loop.time() + self._dog.config.header_timeout_s
 
-    def progressed(self) -> None:
-        """Something arrived that counts, however small: the headers."""
-        self._connected = True
+    def answered(self) -> None:
+        """The response's headers are complete: from now on its body is waited for."""
+        self._phase = _READING
         self._mark_at = self._dog.loop.time()
         self._mark_bytes = self.received
 
@@ -171,7 +176,7 @@ class Watch:
     def excuse(self, seconds: float) -> None:
         """So many seconds were not the server's."""
         self._ends_at += seconds
-        self._connect_by += seconds
+        self._by += seconds
         self._mark_at += seconds
         self.held_s += seconds
 
@@ -190,10 +195,12 @@ class Watch:
         config = self._dog.config
         if now >= self._ends_at:
             return FetchFailed("timeout.total", f"Not complete within {config.timeout_s:g} s.")
-        if not self._connected:
-            if now >= self._connect_by:
+        if self._phase != _READING:
+            if now < self._by:
+                return None
+            if self._phase == _CONNECTING:
                 return FetchFailed("connect.timeout", f"No connection within {config.connect_timeout_s:g} s.")
-            return None
+            return FetchFailed("timeout.stall", f"No response headers within {config.header_timeout_s:g} s.")
         if self.received - self._mark_bytes >= config.stall_bytes:
             self._mark_at, self._mark_bytes = now, self.received
         elif now - self._mark_at >= config.stall_timeout_s:

@@ -12,6 +12,7 @@ Imports nothing of ours. Two kinds of error live here, and they never mix:
     └── RowFailed                      one row ends; caught by the engine, never seen by the user as an error
         ├── InputInvalid               the list holds something that is no row
         ├── FetchFailed                the network or the server said no
+        │   └── OutOfResources         this machine said no: the row is not to blame, and is asked again
         ├── TransformFailed            the bytes are not what the pipeline wants
         └── SinkRejected               this one result cannot be written; others can
 
@@ -238,6 +239,13 @@ class FetchFailed(RowFailed):
 
 def _rebuild_fetch_failed(class_: str, message: str, status: int, retry_after_s: float | None) -> FetchFailed:
     return FetchFailed(class_, message, status=status, retry_after_s=retry_after_s)
+
+
+class OutOfResources(FetchFailed):
+    """This machine has no descriptors, buffers or memory left for a connection: fewer at once are called for."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return OutOfResources, (self.class_, self.message)
 
 
 class TransformFailed(RowFailed):

@@ -1,15 +1,16 @@
-"""One hop of a fetch. In: a Request. Out: Fetched, Redirected or Failed.
+"""One hop of a fetch. In: a Request. Out: Fetched, Redirected, NotModified or Failed.
 
     Fetched      a complete, decoded 2xx response; its slot in the arena is the caller's to release
     Redirected   the request for the next hop; back to the frontier with it, so that the next host's permits hold
+    NotModified  the server says that the copy we hold is current; it was asked for that one
     Failed       the outcome class, and where the time went
 
 How a hop ends. Code here that deviates from this is a bug.
 
-The response is whole: its connection has gone back to the pool. The response is not wanted (a redirect, an error
-status): the answer stands at once; a short rest of the body is read to keep the connection, and whatever happens
-to that changes nothing. Anything breaks, or a deadline passes: the connection is aborted, the slot released, and
-Failed returned. Cancelled from outside: the same, and CancelledError raised.
+The response is whole: its connection has gone back to the pool. The body is not wanted (a redirect, a 304, an
+error status): the answer stands at once; a short rest of the body is read to keep the connection, and whatever
+happens to that changes nothing. Anything breaks, or a deadline passes: the connection is aborted, the slot
+released, and Failed returned. Cancelled from outside: the same, and CancelledError raised.
 
 Must never: trust Content-Length; follow a redirect; read without a cap; run without a deadline; raise for a row.
 """
@@ -29,19 +30,12 @@ from yarl import URL
 
 from scraper.arena import Arena, Slot
 from scraper.config import FetchConfig
-from scraper.connector import (
-    FOREIGN,
-    FOREIGN_ASKING,
-    HOP,
-    Connector,
-    Hop,
-    ending_failure,
-    failure_of,
-    payload_failure,
-)
+from scraper.connector import HOP, Connector, Hop
 from scraper.deadline import Watchdog
 from scraper.decoding import Decoder
 from scraper.errors import FetchFailed
+from scraper.failures import FOREIGN, FOREIGN_ASKING, ending_failure, failure_of, payload_failure
+from scraper.policies.headers import conditions, credentials, plain, request_headers
 from scraper.policies.redirects import FOLLOWED, follow
 from scraper.policies.retry import parse_retry_after
 from scraper.policies.urls import check
@@ -86,6 +80,21 @@ class Redirected:
 
 
 @dataclass(frozen=True, slots=True)
+class NotModified:
+    """The copy that an earlier run holds is current (RFC 9110 15.4.5).
+
+    Attributes:
+        headers: of the response, by lower-case name; the first value of each.
+        timings: where the time went.
+        url: what was asked last.
+    """
+
+    headers: Mapping[str, str]
+    timings: Timings
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The attempt is over.
 
@@ -98,6 +107,10 @@ class Failed:
     error: FetchFailed
     timings: Timings
     url: str
+
+
+Answer = Redirected | NotModified | Failed
+"""What a response can amount to whose body is not wanted."""
 
 
 class Fetcher:
@@ -123,7 +136,7 @@ class Fetcher:
         resolver: Resolver | None = None,
     ) -> None:
         self._config = config
-        self._headers = _request_headers(config, accept, accept_encoding)
+        self._headers = request_headers(config, accept, accept_encoding)
         self._arena = arena
         self._given_resolver = resolver
         # Asked for a part, by the user's own header, a part is the whole answer.
@@ -157,7 +170,7 @@ class Fetcher:
         if self._given_resolver is None:
             await self._resolver.close()
 
-    async def fetch(self, request: Request) -> Fetched | Redirected | Failed:
+    async def fetch(self, request: Request) -> Fetched | Answer:
         """Make one hop: ask for ``request.asked``."""
         try:
             url = check(request.asked)
@@ -165,7 +178,7 @@ class Fetcher:
             return Failed(error, NO_TIMINGS, request.asked)
         hop = Hop(self._watchdog, request.spent_s)
         HOP.set(hop)
-        answer: list[Redirected | Failed] = []
+        answer: list[Answer] = []
         try:
             with hop:
                 return await self._ask(request, url, hop, answer)
@@ -178,33 +191,37 @@ class Fetcher:
         failed.status = failed.status or hop.status
         return Failed(failed, hop.timings(request.spent_s), request.asked)
 
-    async def _ask(
-        self, request: Request, url: URL, hop: Hop, answer: list[Redirected | Failed]
-    ) -> Fetched | Redirected | Failed:
-        response = await self._respond(url, hop)
+    async def _ask(self, request: Request, url: URL, hop: Hop, answer: list[Answer]) -> Fetched | Answer:
+        asks = conditions(request, self._config)
+        headers = asks | credentials(url.user, url.password, self._config)
+        response = await self._respond(url.with_user(None), headers, hop)
         try:
             hop.headed(response.status)
             if 200 <= response.status < 300:
                 return await self._take(request, response, hop)
-            answer.append(self._judge(request, response, hop))
+            if response.status == 304 and asks:
+                timings = hop.timings(request.spent_s)
+                answer.append(NotModified(plain(response.headers), timings, request.asked))
+            else:
+                answer.append(self._judge(request, response, hop))
             await _drain(response, hop)
             return answer[0]
         except BaseException:
             _abort(response)
             raise
 
-    async def _respond(self, url: URL, hop: Hop) -> aiohttp.ClientResponse:
+    async def _respond(self, url: URL, headers: Mapping[str, str], hop: Hop) -> aiohttp.ClientResponse:
         """The response, as far as its headers."""
         try:
             try:
-                return await self._session.get(url, allow_redirects=False)
+                return await self._session.get(url, headers=headers, allow_redirects=False)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientResponseError):
                 if not hop.reused:
                     raise
             # The server closed an idle connection just as it was used again, or what it still sent of the last
             # response came in front of this one: no attempt of the row's.
             hop.once_more()
-            return await self._session.get(url, allow_redirects=False)
+            return await self._session.get(url, headers=headers, allow_redirects=False)
         except FOREIGN_ASKING as error:
             raise failure_of(error, hop) from error
 
@@ -235,7 +252,7 @@ class Fetcher:
             request=request,
             url=request.asked,
             status=response.status,
-            headers=_plain(response.headers),
+            headers=plain(response.headers),
             body=body,
             wire_bytes=wire_bytes,
             timings=hop.timings(request.spent_s),
@@ -263,7 +280,8 @@ class Fetcher:
         except aiohttp.ClientPayloadError as error:
             raise payload_failure(error, protocol) from error
         # Without a length and without chunks the body ends with the connection, and a broken one looks the same.
-        if "Content-Length" not in response.headers and "Transfer-Encoding" not in response.headers:
+        chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        if "Content-Length" not in response.headers and not chunked:
             failed = ending_failure(protocol)
             if failed is not None:
                 raise failed
@@ -293,30 +311,6 @@ class Fetcher:
             )
         except FetchFailed as error:
             return Failed(error, hop.timings(request.spent_s), request.asked)
-
-
-def _request_headers(config: FetchConfig, accept: str, accept_encoding: str) -> dict[str, str]:
-    """What is sent with every request: the user's own headers replace ours, whatever their case."""
-    given = {name.lower() for name in config.headers}
-    ours = {
-        "User-Agent": config.user_agent,
-        "Accept": accept,
-        "Accept-Encoding": accept_encoding,
-    }
-    return {name: value for name, value in ours.items() if name.lower() not in given} | dict(config.headers)
-
-
-def _plain(headers: Mapping[str, str]) -> dict[str, str]:
-    """Lower-case names, the first value of each, and nothing that is no Unicode."""
-    plain: dict[str, str] = {}
-    for name, value in headers.items():
-        plain.setdefault(name.lower(), value if value.isascii() else _unicode(value))
-    return plain
-
-
-def _unicode(value: str) -> str:
-    """Bytes that are no UTF-8 arrive as surrogates, which no file and no database takes."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 async def _piece(content: aiohttp.StreamReader) -> bytes:

@@ -1,18 +1,16 @@
-"""Who is next. Rows from the list in; out, to each worker that asks, a request whose host has a permit to spare.
+"""Who is next. In: rows of the list. Out, to each worker that asks: a request whose host has a permit to spare.
 
     admit ─▶ turns ─▶ lease          in memory, a bounded window of each host
        └─▶ backlog ─┘                on disk, what a host has beyond its window
 
-The list is read on only while somebody wants what may be in it: a worker has nothing to do, or soon would. What is
-read on the way and belongs to a host with a full window goes to the backlog, and comes back in order as the window
-empties.
+The list is read on only while somebody wants what may be in it. What is read on the way and belongs to a host with
+a full window goes to the backlog, and comes back in order as the window empties.
 
 How it ends. All is done: the list is closed and nothing is queued, deferred, spilled or out; each waiting worker
 gets None. The run stops: each worker gets None at once, ``admit`` returns, and what is queued stays unasked. The
 backlog fails: the next worker and the feeder raise its error.
 
-Must never: hold more than ``window_total`` rows of the list; look at all hosts, or all workers, for one event;
-wait with a permit in hand.
+Must never: hold more than ``window_total`` rows; look at all hosts or workers for one event; wait with a permit.
 """
 
 from __future__ import annotations
@@ -20,17 +18,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from scraper.backlog import Backlog
 from scraper.config import PermitConfig
 from scraper.errors import InternalFault
+from scraper.lease import Lease
 from scraper.policies.turns import NO_HOST, Turns
 from scraper.records import Request
 
 LOOK_AHEAD = 1_000_000
-"""Rows on disk, some 120 bytes each and more with long URLs: a list sorted by host still finds its other hosts."""
+"""Rows on disk, some 120 bytes each: a list sorted by host still finds its other hosts."""
 
 _SPILL_BATCH = 512
 """Rows in one trip to the backlog's thread; a trip costs as much as some 50 rows."""
@@ -39,8 +38,7 @@ _ENOUGH = 3
 """Rounds of requests ready beyond those out at which reading on ends; it resumes at one less."""
 
 
-@dataclass(frozen=True, slots=True)
-class FrontierStatistics:
+class FrontierStatistics(NamedTuple):
     """The frontier at one moment.
 
     Attributes:
@@ -61,7 +59,7 @@ class FrontierStatistics:
 
 
 class Frontier:
-    """The requests of a run, from the list to the workers and, for retries and redirects, back.
+    """The requests of a run: from the list to the workers and, for retries and redirects, back.
 
     Args:
         permits: how many workers there are to feed, and how many of them one host may have.
@@ -107,13 +105,13 @@ class Frontier:
         self._failure: BaseException | None = None
         self._is_closed = False
         self._is_stopped = False
+        self._pauses: set[str] = set()
+        self._passes = 0  # requests that may go out all the same while paused
 
     def __repr__(self) -> str:
         now = self.statistics()
-        return (
-            f"<Frontier {now.hosts} hosts, {now.queued} queued, {now.out} out, "
-            f"{now.deferred} deferred, {now.spilled} spilled>"
-        )
+        held = f"{now.queued} queued, {now.out} out, {now.deferred} deferred, {now.spilled} spilled"
+        return f"<Frontier {now.hosts} hosts, {held}>"
 
     def statistics(self) -> FrontierStatistics:
         """A snapshot, O(1)."""
@@ -178,7 +176,8 @@ class Frontier:
         A quarter of the room is left to the backlog, so that a host's rows on disk never wait for the list.
         """
         return (
-            (bool(self._idle) or self._turns.supply < rounds * self._concurrency)
+            not self._pauses
+            and (bool(self._idle) or self._turns.supply < rounds * self._concurrency)
             and self._rows < self._window_total - self._window_total // 4
             and self._spilled < self._look_ahead
         )
@@ -211,7 +210,7 @@ class Frontier:
         Raises:
             SinkFailed: the backlog's disk refused.
         """
-        return Lease(self)
+        return Lease(self._next, self._end_lease)
 
     def readmit(self, request: Request, *, not_before: float = 0.0, front: bool = False) -> None:
         """Take back the request in hand, for another attempt or another hop, which may be to another host.
@@ -219,7 +218,7 @@ class Frontier:
         Args:
             request: what to ask next.
             not_before: earliest time, by the loop's clock.
-            front: before what its host has queued, rather than behind.
+            front: before what its host has queued.
 
         Raises:
             RuntimeError: no request is out.
@@ -237,6 +236,22 @@ class Frontier:
         self._turns.hold(host, until, self._now())
         self._move_on()
 
+    def pause(self, why: str) -> None:
+        """Hand out nothing, and read nothing of the list, until ``resume`` is told the same reason."""
+        self._pauses.add(why)
+        self._passes = 0
+
+    def resume(self, why: str) -> None:
+        """The reason is gone; where it was the last one, go on."""
+        self._pauses.discard(why)
+        self._move_on()
+
+    def let_one_through(self) -> None:
+        """Hand out one request in spite of the one pause there is: how it fares may end that."""
+        if len(self._pauses) == 1:
+            self._passes = 1
+            self._hand_out()
+
     def stop(self) -> None:
         """Hand out nothing any more. What is out may still be given back."""
         self._is_stopped = True
@@ -247,7 +262,7 @@ class Frontier:
             raise self._failure
         if self._is_over():
             return None
-        if (taken := self._turns.take(self._now())) is not None:
+        if (taken := self._take(self._now())) is not None:
             self._was_taken(taken[0])
             self._reload()
             return taken
@@ -272,7 +287,7 @@ class Frontier:
         self._turns.give_back(host)
         self._move_on()
 
-    # Between the two: what may happen next, after each event; O(1) each.
+    # Between the two: what may happen next, after each event; O(1).
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -288,6 +303,14 @@ class Frontier:
     def _is_over(self) -> bool:
         return self._is_stopped or (self._is_closed and self._rows == 0 and self._spilled == 0)
 
+    def _take(self, now: float) -> tuple[str, Request] | None:
+        if self._pauses and not self._passes:
+            return None
+        taken = self._turns.take(now)
+        if taken is not None and self._pauses:
+            self._passes -= 1
+        return taken
+
     def _hand_out(self, now: float | None = None) -> None:
         """Give idle workers what is ready, or word that it is over, and be back when the next time comes."""
         if not self._idle:
@@ -300,7 +323,7 @@ class Frontier:
             # The last to fall idle: any worker will do, and this end of a dict is the cheap one.
             turn = next(reversed(self._idle))
             if not turn.done():  # else cancelled, and its task has not run yet
-                if (taken := self._turns.take(now)) is None:
+                if (taken := self._take(now)) is None:
                     self._set_timer()
                     return
                 turn.set_result(taken)
@@ -318,7 +341,7 @@ class Frontier:
                 turn.set_result(None)
 
     def _set_timer(self) -> None:
-        when = self._turns.next_time()
+        when = None if self._pauses and not self._passes else self._turns.next_time()
         if when is None or (self._timer is not None and self._rings_at <= when):
             return
         if self._timer is not None:
@@ -350,8 +373,7 @@ class Frontier:
             host = self._to_reload.popleft()
             limit = min(room, max(1, self._window - self._turns.waiting(host)))
             self._rows += limit
-            coming = self._backlog.pull(host, limit)
-            coming.add_done_callback(partial(self._reloaded, host, limit))
+            self._backlog.pull(host, limit).add_done_callback(partial(self._reloaded, host, limit))
 
     def _reloaded(self, host: str, limit: int, coming: asyncio.Future[list[Request]]) -> None:
         self._rows -= limit
@@ -376,25 +398,3 @@ class Frontier:
             self._turns.add(host, request, now)
         self._reloading.discard(host)
         self._was_taken(host)
-
-
-class Lease:
-    """One worker's hold on one request and one permit of its host. Used once, by ``async with``."""
-
-    __slots__ = ("_frontier", "_host")
-
-    def __init__(self, frontier: Frontier) -> None:
-        self._frontier = frontier
-        self._host: str | None = None
-
-    async def __aenter__(self) -> Request | None:
-        taken = await self._frontier._next()
-        if taken is None:
-            return None
-        self._host, request = taken
-        return request
-
-    async def __aexit__(self, *_: object) -> None:
-        host, self._host = self._host, None
-        if host is not None:
-            self._frontier._end_lease(host)

@@ -4,8 +4,8 @@ In: Outcomes whose bytes are durable, and what the sink goes on from. Out: which
 Must never: say "done" before a power cut could not undo it; mix the rows of two lists, or of two settings.
 
     async with Ledger.open(path) as ledger:
-        await ledger.begin(meta)                     refuses another list, other settings
-        await ledger.finished(0, 1000)               the rows that have an outcome
+        await ledger.begin(meta, again)              refuses another list, other settings
+        await ledger.finished(0, 1000)               the rows that need not be asked
         await ledger.commit(outcomes, sink_state)    one transaction, one fsync
         await ledger.end(exit_code)
 
@@ -27,10 +27,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from scraper.config import Again
 from scraper.errors import State, UsageError, outcome_class
+from scraper.ledger_pass import Pass, held_of, keep, pass_of
 from scraper.ledger_reader import LedgerReader, Run
 from scraper.ledger_schema import (
     SCHEMA,
+    Cell,
     Connection,
     Recorded,
     RunMeta,
@@ -38,9 +41,10 @@ from scraper.ledger_schema import (
     connect,
     insert,
     translated,
+    upgrade,
 )
 from scraper.policies.secrets import mask_userinfo
-from scraper.records import Outcome
+from scraper.records import Held, Outcome
 
 __all__ = ["Ledger", "LedgerReader", "Recorded", "Run", "RunMeta"]
 
@@ -60,6 +64,7 @@ class Ledger:
         self._last_row = -1
         self._sink_state: Mapping[str, object] = {}
         self._is_same_list = False  # as far as the fingerprints tell
+        self._pass: Pass | None = None
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
@@ -105,19 +110,30 @@ class Ledger:
         """Whether no row has an outcome yet."""
         return self._last_row < 0
 
-    async def begin(self, meta: RunMeta) -> None:
+    async def begin(self, meta: RunMeta, again: Again = Again()) -> None:  # noqa: B008 - frozen
         """Start a run, new or going on.
+
+        Args:
+            meta: what the run is.
+            again: rows that have ended and are to be asked once more. If the last run asked the same and was cut
+                short, this one goes on with it: what ended in it is not asked a second time.
 
         Raises:
             UsageError: the ledger holds rows of another pipeline, list or settings; says which and what to do.
         """
-        await self._call(lambda: self._begin(meta))
+        await self._call(lambda: self._begin(meta, again))
 
     async def finished(self, first: int, last: int) -> Collection[int]:
-        """The rows of ``range(first, last)`` that have an outcome."""
+        """The rows of ``range(first, last)`` that need not be asked: they have an outcome, which is to stay."""
         if first > self._last_row:
             return range(0)
         return await self._call(lambda: self._finished(first, last))
+
+    async def held(self, first: int, last: int) -> Mapping[int, Held]:
+        """What earlier runs hold of those rows of ``range(first, last)`` that are asked again."""
+        if self._pass is None or first > self._last_row:
+            return {}
+        return await self._call(lambda: self._held(first, last))
 
     async def compare(self, rows: Sequence[tuple[int, str]]) -> None:
         """See that rows which have an outcome still are the URLs they were.
@@ -136,7 +152,8 @@ class Ledger:
     async def commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
         """Make ``outcomes`` and ``sink_state`` durable, both or neither.
 
-        A row that has an outcome gets the new one; the old one stays visible as an earlier end.
+        A row that has an outcome gets the new one; the old one stays visible as an earlier end. A copy that it has
+        on disk stays known, unless the new outcome brings another.
 
         Raises:
             SinkFailed: the disk, or another program that has the file, refuses. Nothing was recorded.
@@ -166,7 +183,7 @@ class Ledger:
                 db.execute("PRAGMA synchronous = FULL")
                 if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
                     db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")
-                check_version(db, self.path)
+                upgrade(db, check_version(db, self.path))
                 self._last_row = db.execute("SELECT coalesce(max(row), -1) FROM outcomes").fetchone()[0]
                 self._sink_state = json.loads(self._meta("sink_state") or "{}")
             except BaseException:
@@ -204,7 +221,7 @@ class Ledger:
                 raise
         return result
 
-    def _begin(self, meta: RunMeta) -> None:
+    def _begin(self, meta: RunMeta, again: Again) -> None:
         def work(db: Connection) -> int:
             held = self._meta("run")
             if held is not None and (self._last_row >= 0 or self._sink_state):
@@ -216,6 +233,8 @@ class Ledger:
                     )
                 self._is_same_list = bool(was.fingerprint and meta.fingerprint)
             self._set_meta("run", _going_on(held, meta).to_json())
+            self._pass = pass_of(db, again, time.time())
+            keep(db, self._pass)
             inserted = db.execute(
                 "INSERT INTO runs (started, last, pid, version) VALUES (?, ?, ?, ?)",
                 (meta.started_at, meta.started_at, os.getpid(), meta.version),
@@ -226,17 +245,26 @@ class Ledger:
         self._run = self._transaction(work)
 
     def _finished(self, first: int, last: int) -> Collection[int]:
-        between = "FROM outcomes WHERE row >= ? AND row < ?"
+        values: tuple[Cell, ...]
+        these, values = "FROM outcomes WHERE row >= ? AND row < ?", (first, last)
+        if self._pass is not None:
+            due, more = self._pass.due
+            these, values = f"{these} AND NOT {due}", (*values, *more)
         with translated(self.path):
             db = self._connection()
             # One row each, for the reason given at ledger_schema.insert.
-            count = db.execute(f"SELECT count(*) {between}", (first, last)).fetchone()[0]
+            count = db.execute(f"SELECT count(*) {these}", values).fetchone()[0]
             if count == 0:
                 return range(0)
             if count == last - first:
                 return range(first, last)
-            rows = db.execute(f"SELECT group_concat(row) {between}", (first, last)).fetchone()[0]
+            rows = db.execute(f"SELECT group_concat(row) {these}", values).fetchone()[0]
         return frozenset(map(int, rows.split(",")))
+
+    def _held(self, first: int, last: int) -> Mapping[int, Held]:
+        assert self._pass is not None
+        with translated(self.path):
+            return held_of(self._connection(), self._pass, first, last)
 
     def _compare(self, rows: Sequence[tuple[int, str]]) -> None:
         first, last = rows[0][0], rows[-1][0]
@@ -250,7 +278,8 @@ class Ledger:
                 raise UsageError(f"{_out_of(self.path)} holds results of another list ({change}): {WAYS_OUT}")
 
     def _commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
-        now = time.time()
+        # Not before the pass began, whatever the clock says: it would ask these rows again.
+        now = max(time.time(), self._pass.started_at if self._pass else 0.0)
         states = Counter(outcome_class(outcome.class_).state for outcome in outcomes)
         tally = (states[State.OK], states[State.SKIPPED], states[State.FAILED], sum(o.bytes for o in outcomes))
         state_json = json.dumps(dict(sink_state))

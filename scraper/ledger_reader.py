@@ -6,6 +6,7 @@ Must never: hold all rows in memory; take a lock that makes a run wait.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from scraper.config import Again
 from scraper.errors import State, UsageError, outcome_class
+from scraper.ledger_pass import pass_of, unfinished
 from scraper.ledger_schema import (
-    COLUMNS,
     Cell,
     Connection,
     Recorded,
@@ -23,10 +25,11 @@ from scraper.ledger_schema import (
     check_version,
     connect,
     recorded,
+    select,
     translated,
 )
 
-_SELECT = f"SELECT {','.join(COLUMNS)} FROM outcomes"  # noqa: S608 - constants
+_EARLIER = "class, coalesce(status, 0), at, coalesce(message, '')"
 _FETCH = 500
 
 
@@ -94,6 +97,15 @@ class Commit(NamedTuple):
     bytes: int
 
 
+class Earlier(NamedTuple):
+    """How a row ended before it was asked again. ``at`` is in seconds since the epoch."""
+
+    class_: str
+    status: int
+    at: float
+    message: str
+
+
 class LedgerReader:
     """Reads a ledger; a context manager.
 
@@ -112,7 +124,7 @@ class LedgerReader:
         with translated(path):
             self._db: Connection = connect(path, read_only=True)
             try:
-                check_version(self._db, path)
+                self._select = select(check_version(self._db, path))
             except BaseException:
                 self._db.close()
                 raise
@@ -174,12 +186,12 @@ class LedgerReader:
         if state is not None or class_prefix:
             # "+" keeps SQLite from the index: it would have to collect and sort all that it finds there.
             where = f" WHERE +class IN ({','.join('?' * len(classes))})"
-        for cells in self._each(f"{_SELECT}{where} ORDER BY row", classes if where else ()):
+        for cells in self._each(f"{self._select}{where} ORDER BY row", classes if where else ()):
             yield recorded(cells)
 
     def first(self, class_: str, limit: int) -> list[Recorded]:
         """The first rows of one class."""
-        sql = f"{_SELECT} WHERE class = ? ORDER BY row LIMIT ?"
+        sql = f"{self._select} WHERE class = ? ORDER BY row LIMIT ?"
         return [recorded(cells) for cells in self._each(sql, (class_, limit))]
 
     def sample(self, class_: str, limit: int) -> list[Recorded]:
@@ -189,18 +201,48 @@ class LedgerReader:
         if not isinstance(low, int) or not isinstance(high, int):
             return []
         found: dict[int, Recorded] = {}
-        sql = f"{_SELECT} WHERE class = ? AND row >= ? ORDER BY row LIMIT 1"
+        sql = f"{self._select} WHERE class = ? AND row >= ? ORDER BY row LIMIT 1"
         for n in range(limit):
             for cells in self._each(sql, (class_, low + n * (high - low + 1) // limit)):
                 one = recorded(cells)
                 found[one.outcome.row] = one
         return list(found.values())
 
-    def earlier(self, row: int) -> list[tuple[str, int, float, str]]:
-        """How a row ended before it was asked again, oldest first: class, status, when, message."""
-        columns = "class, coalesce(status, 0), at, coalesce(message, '')"
-        sql = f"SELECT {columns} FROM earlier WHERE row = ? ORDER BY rowid"  # noqa: S608 - constants
-        return list(self._each(sql, (row,)))  # type: ignore[arg-type] # the table's own column types
+    def earlier(self, row: int) -> list[Earlier]:
+        """How a row ended before it was asked again, oldest first."""
+        sql = f"SELECT {_EARLIER} FROM earlier WHERE row = ? ORDER BY rowid"  # noqa: S608 - constants
+        return [Earlier(*cells) for cells in self._each(sql, (row,))]  # type: ignore[arg-type] # as the table has them
+
+    def with_earlier(
+        self, state: State | None = None, class_prefix: str | None = None
+    ) -> Iterator[tuple[Recorded, list[Earlier]]]:
+        """As ``rows``, each with how it ended before, oldest first. Two queries, however many rows there are."""
+        sql = f"SELECT row, {_EARLIER} FROM earlier ORDER BY row, rowid"  # noqa: S608 - constants
+        ends = self._each(sql)
+        end = next(ends, None)
+        for one in self.rows(state, class_prefix):
+            row, found = one.outcome.row, []
+            while end is not None and end[0] <= row:  # type: ignore[operator] # a row's number
+                if end[0] == row:
+                    found.append(Earlier(*end[1:]))  # type: ignore[arg-type] # as the table has them
+                end = next(ends, None)
+            yield one, found
+
+    def asked_again(self, again: Again) -> int:
+        """How many rows a run that begins now would ask again."""
+        with translated(self.path):
+            found = pass_of(self._db, again, time.time())
+        if found is None:
+            return 0
+        due, values = found.due
+        ((count,),) = self._each(f"SELECT count(*) FROM outcomes WHERE {due}", values)  # noqa: S608 - marks only
+        assert isinstance(count, int)
+        return count
+
+    def unfinished(self) -> Again:
+        """What the last run was to ask again, if it was cut short; nothing otherwise."""
+        with translated(self.path):
+            return unfinished(self._db)
 
     def hosts(self, limit: int) -> tuple[int, list[HostTotals]]:
         """How many hosts were asked, and those with the most rows."""

@@ -14,23 +14,28 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from scraper.errors import SinkFailed, UsageError
+from scraper.errors import SinkFailed, State, UsageError
 from scraper.policies.secrets import mask_userinfo
 from scraper.records import NO_TIMINGS, Outcome, Timings, origin_of
 
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x53435250
 """Tells our file from any other SQLite database."""
 
 BUSY_S = 10.0
 """How long to wait for another program that has the ledger open, such as a shell somebody looks into it with."""
 
+MOST_OF_A_VALIDATOR = 1_024
+"""Characters of an ETag or a Last-Modified that are kept; real ones have fewer than a hundred."""
+
 COLUMNS = (
     "row", "class", "host", "status", "attempts", "bytes", "at", "dns_us", "connect_us", "tls_us", "first_byte_us",
-    "total_us", "line", "sha256", "path", "shard", "url", "final_url", "message",
+    "total_us", "line", "sha256", "path", "shard", "url", "final_url", "message", "etag", "last_modified",
 )  # fmt: skip
+_SINCE_2 = ("etag", "last_modified")
+"""Columns that a file of version 1 lacks."""
 
 # NULL stands for 0 and for "": most rows have most of them. Times are whole microseconds: 3 bytes where a
 # float takes 8. What the report sums up comes first, so that SQLite reads no further into the row than that.
@@ -50,7 +55,7 @@ CREATE TABLE outcomes (
     row INTEGER PRIMARY KEY, class TEXT NOT NULL, host TEXT, status INTEGER, attempts INTEGER, bytes INTEGER,
     at REAL NOT NULL, dns_us INTEGER, connect_us INTEGER, tls_us INTEGER, first_byte_us INTEGER,
     total_us INTEGER, line INTEGER, sha256 BLOB, path TEXT, shard TEXT, url TEXT NOT NULL, final_url TEXT,
-    message TEXT
+    message TEXT, etag TEXT, last_modified TEXT
 );
 CREATE INDEX outcomes_by_class ON outcomes (class);
 CREATE TABLE earlier (row INTEGER NOT NULL, class TEXT NOT NULL, status INTEGER, at REAL NOT NULL, message TEXT);
@@ -62,7 +67,25 @@ END;
 
 _WRITE_SIZES = (1024, 256, 64, 16, 4, 1)
 _ROW_OF_MARKS = f"({','.join('?' * len(COLUMNS))})"
-_REPLACE = ",".join(f"{name}=excluded.{name}" for name in COLUMNS[1:])
+
+
+def _replacement(name: str) -> str:
+    """What a column holds once its row has ended again.
+
+    A row that is asked again and then fails, or has not changed, leaves the copy on disk alone, so what describes
+    that copy stays. Its validators go where the failure came from another URL than the copy did:
+    ``final_url`` is then the failure's, and they would be sent there (RFC 9110 8.8: they are of one resource).
+    """
+    if name not in ("path", "shard", "sha256", "bytes", *_SINCE_2):
+        return f"{name} = excluded.{name}"
+    kept = f"CASE WHEN final_url IS excluded.final_url THEN {name} END" if name in _SINCE_2 else name
+    return f"""{name} = CASE
+        WHEN excluded.class = 'ok.not_modified' THEN coalesce(excluded.{name}, {name})
+        WHEN excluded.class = 'ok' OR path IS NULL THEN excluded.{name}
+        ELSE {kept} END"""
+
+
+_REPLACE = ",".join(map(_replacement, COLUMNS[1:]))
 _INSERTS = {
     size: f"INSERT INTO outcomes ({','.join(COLUMNS)}) VALUES {','.join([_ROW_OF_MARKS] * size)} "  # noqa: S608 - constants
     f"ON CONFLICT (row) DO UPDATE SET {_REPLACE}"
@@ -166,8 +189,12 @@ def _connection(uri: str) -> Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
 
 
-def check_version(db: Connection, path: Path) -> None:
-    """Raise UsageError unless the file is a ledger that this version reads."""
+def check_version(db: Connection, path: Path) -> int:
+    """The version of the file's tables.
+
+    Raises:
+        UsageError: it is no ledger, or one of a newer version.
+    """
     application = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION_ID or version < 1:
@@ -176,6 +203,21 @@ def check_version(db: Connection, path: Path) -> None:
         raise UsageError(
             f"{path} was written by a newer version of scraper: upgrade scraper, or choose another -o OUT."
         )
+    assert isinstance(version, int)
+    return version
+
+
+def upgrade(db: Connection, version: int) -> None:
+    """Bring a file of an older version up to this one, in one transaction."""
+    if version < 2:
+        added = "".join(f"ALTER TABLE outcomes ADD COLUMN {name} TEXT;" for name in _SINCE_2)
+        db.executescript(f"BEGIN IMMEDIATE; {added} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+
+
+def select(version: int) -> str:
+    """The beginning of a query for whole rows, as ``recorded`` takes them, from a file of that version."""
+    names = ("NULL" if name in _SINCE_2 and version < 2 else name for name in COLUMNS)
+    return f"SELECT {','.join(names)} FROM outcomes"  # noqa: S608 - constants
 
 
 def insert(db: Connection, outcomes: Sequence[Outcome], at: float) -> None:
@@ -193,7 +235,7 @@ def insert(db: Connection, outcomes: Sequence[Outcome], at: float) -> None:
 
 def _insert(db: Connection, rows: Sequence[Sequence[Cell]]) -> None:
     begin = 0
-    most = db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(COLUMNS)  # 1,724 or more since SQLite 3.32
+    most = db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(COLUMNS)  # 1,560 or more since SQLite 3.32
     for size in _WRITE_SIZES:
         while len(rows) - begin >= size and size <= most:
             db.execute(_INSERTS[size], [cell for row in rows[begin : begin + size] for cell in row])
@@ -207,6 +249,8 @@ def _storable(cell: Cell) -> Cell:
 def _cells(outcome: Outcome, at: float) -> Sequence[Cell]:
     """In the order of COLUMNS."""
     times = outcome.timings
+    # What a failure was served with describes no copy that we hold: told "not modified", we would have nothing.
+    etag, last_modified = (outcome.etag, outcome.last_modified) if outcome.state is State.OK else (None, None)
     return (
         outcome.row,
         outcome.class_,
@@ -227,7 +271,15 @@ def _cells(outcome: Outcome, at: float) -> Sequence[Cell]:
         mask_userinfo(outcome.url),
         mask_userinfo(outcome.final_url) if outcome.final_url else None,
         mask_userinfo(outcome.message) if outcome.message else None,
+        _validator(etag),
+        _validator(last_modified),
     )
+
+
+def _validator(value: str | None) -> str | None:
+    """A header value that may be sent back; none that is odd or long, which a server could make it."""
+    is_fit = value is not None and len(value) <= MOST_OF_A_VALIDATOR and value.isascii() and value.isprintable()
+    return value or None if is_fit else None
 
 
 def _us(ms: float) -> int | None:
@@ -237,7 +289,7 @@ def _us(ms: float) -> int | None:
 def recorded(cells: Sequence[Cell]) -> Recorded:
     """A row of ``SELECT COLUMNS`` as what it says."""
     (row, class_, _host, status, attempts, size, at, dns, connect_, tls, first_byte, total, line, digest,
-     path, shard, url, final_url, message) = cells  # fmt: skip
+     path, shard, url, final_url, message, etag, last_modified) = cells  # fmt: skip
     times = (dns, connect_, tls, first_byte, total)
     outcome = Outcome(
         row=_int(row),
@@ -253,6 +305,8 @@ def recorded(cells: Sequence[Cell]) -> Recorded:
         final_url=_text(final_url),
         message=_text(message) or "",
         line=_int(line),
+        etag=_text(etag),
+        last_modified=_text(last_modified),
     )
     assert isinstance(at, float)
     return Recorded(outcome, at)

@@ -43,6 +43,8 @@ class Meter:
         in_flight: fetches under way.
         transforming: items in the worker processes.
         retries: attempts beyond the first.
+        asked: fetches begun, the hops of redirects and retries included.
+        paused: why nothing new is asked at present, by reason, in words for people; empty while it goes on.
         hosts: the hosts asked last, at most a thousand.
         channels: asks the channels for their statistics.
     """
@@ -57,6 +59,8 @@ class Meter:
     in_flight: int = 0
     transforming: int = 0
     retries: int = 0
+    asked: int = 0
+    paused: dict[str, str] = field(default_factory=dict)
     hosts: dict[str, HostMeter] = field(default_factory=dict)
     channels: Callable[[], Sequence[ChannelStatistics]] = tuple
 

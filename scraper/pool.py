@@ -1,15 +1,19 @@
 """The transform stage: batches of responses in, one answer each out, in order, whatever the transform does.
 
     engine ─batch─▶ Pool.run ─▶ inline: on the loop, or in a thread if there is much to hash
-                            └─▶ workers: one batch to one process; lost ─▶ new workers + quarantine
+                            └─▶ the worker with the least in hand; lost ─▶ quarantine
 
 Endings, and code that deviates is a bug:
 
 - All is done: workers are idle, are told to leave, and leave within milliseconds.
-- A worker dies or an item takes too long: everything in flight is lost with the generation. Another one is
-  started, and the items that were in flight are tried again one at a time in a single worker. An item that
-  ends that one as well is ``transform.crashed`` or ``transform.timeout``; the others are answered.
+- A worker dies or an item takes too long: what the worker had in hand is lost, and nothing else. A batch it had
+  not begun with goes to another worker. The items of the one it was at are tried again one at a time, in a worker
+  that does nothing else. An item that ends that one as well is ``transform.crashed`` or ``transform.timeout``;
+  the others are answered.
+- A worker has done its share, or has grown: a fresh one is started, takes its place, and then it leaves.
 - The run is cancelled or fails: workers are killed; no process outlives ``async with``.
+
+Whoever needs a worker that is not there starts it; so nothing runs in the background but one timer.
 
 Must never: raise into the engine for an item; hang; hand over anything but plain records.
 """
@@ -24,17 +28,38 @@ from types import TracebackType
 from typing import Self
 
 from scraper.config import PoolConfig
-from scraper.errors import TransformFailed
+from scraper.errors import InternalFault, TransformFailed
 from scraper.protocols import Transform
 from scraper.records import Response, Transformed
 from scraper.worker import Parcel, opened, pack, transformed
-from scraper.workers import Workers, WorkersLost
+from scraper.workers import UNKNOWN_EXIT, Worker, WorkerLost
 
 _INLINE_BYTES = 1024 * 1024
 """Bodies that an inline transform may hash on the loop at once: half a millisecond. More goes to a thread."""
 
-_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
-"""Ends that the kernel's memory killer or an operator brings: no proof against the item."""
+_LOOK_S = 0.5
+"""Between looks at the workers; the limit of an item is kept to within as much."""
+
+_TRIES_ALONE = 3
+"""Tries of an item that has a worker of its own, where each end may have come from outside.
+
+Killing a random one of three workers twice a second hits the one that is at an item of 10 ms with a chance of
+2/s x 10 ms / 3 = 0.7 %: three times in a row is one item in three million, of the sixteen that a kill puts there.
+"""
+
+_UNBEGUN = 3
+"""Times a batch goes to another worker because its own died before it came to it. Then it is under suspicion too:
+a transform may have threads that end a worker between batches."""
+
+_STARTS = 5
+"""Starts of a worker, where each dies of what may have come from outside; odds as above, of a start of 50 ms: one
+in a hundred million."""
+
+_PAUSE_S = 0.05
+"""Before the second start, and so much more before each further one: descriptors and memory come back."""
+
+_STACKS_S = 2.0
+_STACKS_LOOKS = 20
 
 
 class Pool:
@@ -44,31 +69,45 @@ class Pool:
 
     Args:
         transform: what to run.
-        config: how many processes, how large the batches.
+        config: how many processes, how large the batches, what limits.
+
+    Attributes:
+        answered: items answered so far.
 
     Raises:
         InternalFault: from entering, and from ``run`` after a crash: workers cannot be started.
+        UsageError: from entering: the transform cannot be sent to workers.
     """
 
     def __init__(self, transform: Transform, config: PoolConfig) -> None:
+        self.answered = 0
         self._transform = transform
         self._config = config
         self._costs = _Costs()
-        self._workers: Workers | None = None  # None until entered, and for an inline transform
-        self._replacing = asyncio.Lock()
-        self._single: Workers | None = None  # for the items under suspicion
-        self._quarantine = asyncio.Lock()
+        self._workers: list[Worker] = []  # in service
+        self._open: set[Worker] = set()  # with those that start, leave, or are in quarantine
+        self._filling = asyncio.Lock()
+        self._look_s = min(_LOOK_S, config.item_timeout_s / 4)
+        self._looking: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
 
     def __repr__(self) -> str:
-        return f"<Pool {type(self._transform).__name__} {'inline' if self._transform.inline else self._workers}>"
+        name = type(self._transform).__name__
+        return f"<Pool {name} inline>" if self._transform.inline else f"<Pool {name} {list(self._open)}>"
 
     async def __aenter__(self) -> Self:
         if self._transform.inline:
             self._transform.warm_up()
             self._thread = ThreadPoolExecutor(1, "inline-transform")
-        else:
-            self._workers = await self._launch(self._config.workers)
+            return self
+        try:
+            async with asyncio.TaskGroup() as group:
+                starts = [group.create_task(self._started()) for _ in range(self._config.workers)]
+        except BaseException as error:
+            await self._close_all()
+            raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
+        self._workers = [start.result() for start in starts]
+        self._looking = asyncio.get_running_loop().call_later(self._look_s, self._look)
         return self
 
     async def __aexit__(
@@ -76,11 +115,9 @@ class Pool:
     ) -> None:
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
-        open_ = [workers for workers in (self._workers, self._single) if workers is not None]
-        await asyncio.gather(*(workers.close() for workers in open_))
-
-    async def _launch(self, count: int) -> Workers:
-        return await Workers.launch(self._transform, count, self._config.item_timeout_s)
+        if self._looking is not None:
+            self._looking.cancel()
+        await self._close_all()
 
     async def run(self, batch: Sequence[Response]) -> list[Transformed]:
         """Transform a batch; one answer per response, in order. Never raises for an item."""
@@ -93,12 +130,35 @@ class Pool:
         """Seconds this response is expected to take, from those before it; for cutting batches."""
         return self._costs.predict(response)
 
+    async def stacks(self) -> str:
+        """What each worker's threads are doing, for a log. Takes two seconds at most."""
+        stacks = {worker: "" for worker in self._open if not worker.lost}
+        for worker in stacks:
+            worker.ask_stacks()
+        for _ in range(_STACKS_LOOKS):
+            await asyncio.sleep(_STACKS_S / _STACKS_LOOKS)
+            for worker in stacks:
+                stacks[worker] += worker.read_stacks()
+            if all(stacks.values()):
+                break
+        return "\n".join(f"{worker}\n{text or 'no answer'}" for worker, text in stacks.items())
+
+    def break_jam(self) -> None:
+        """Kill the workers whose item is over its limit; if none is, all. What they had is tried again."""
+        for worker in [each for each in self._open if each.is_late] or self._open:
+            worker.kill()
+
+    # ---- a batch -----------------------------------------------------------------------------------------
+
     async def _run_inline(self, batch: Sequence[Response]) -> list[Transformed]:
         if sum(len(response.body) for response in batch) <= _INLINE_BYTES:
-            return [transformed(self._transform, response) for response in batch]
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: [transformed(self._transform, response) for response in batch]
-        )
+            answers = [transformed(self._transform, response) for response in batch]
+        else:
+            answers = await asyncio.get_running_loop().run_in_executor(
+                self._thread, lambda: [transformed(self._transform, response) for response in batch]
+            )
+        self.answered += len(batch)
+        return answers
 
     async def _run_in_workers(self, batch: Sequence[Response]) -> list[Transformed]:
         answers: dict[int, Transformed] = {}
@@ -113,48 +173,123 @@ class Pool:
         return [answers[number] for number in range(len(batch))]
 
     async def _answers(self, parcels: list[Parcel]) -> list[Transformed]:
-        assert self._workers is not None, "run() outside of async with"
-        while self._workers.lost:  # by other batches; these parcels were not in flight and are above suspicion
-            await self._replace(self._workers)
-        workers = self._workers
-        try:
-            return [opened(answer) for answer in await workers.ask(parcels)]
-        except WorkersLost:
-            await self._replace(workers)
-        async with self._quarantine:
-            return [await self._answer_alone(parcel) for parcel in parcels]
-
-    async def _replace(self, lost: Workers) -> None:
-        """Start a new generation; the first of those who notice does it for all."""
-        async with self._replacing:
-            if self._workers is lost:
-                await lost.close()
-                self._workers = await self._launch(self._config.workers)
-
-    async def _answer_alone(self, parcel: Parcel) -> Transformed:
-        """Try an item with nothing beside it. Twice, if its worker's end may have come from outside."""
-        for last_try in (False, True):
-            if self._single is None:
-                self._single = await self._launch(1)
-            single = self._single
+        for _ in range(_UNBEGUN):
+            worker = await self._least_busy()
             try:
-                return opened((await single.ask([parcel]))[0])
-            except WorkersLost as error:
-                await single.close()
-                self._single = None
-                if not last_try and single.exit_code in _FROM_OUTSIDE and not single.timed_out:
-                    continue
-                return Transformed(error=self._verdict(single, error))
-        raise AssertionError("the last try returns")
+                answers = await worker.ask(parcels)
+            except WorkerLost as lost:
+                await self._close(worker)
+                if lost.begun:
+                    break
+                continue
+            self.answered += len(parcels)
+            if worker.is_spent:
+                await self._renew(worker)
+            return [opened(answer) for answer in answers]
+        return await self._answers_alone(parcels)
 
-    def _verdict(self, single: Workers, error: WorkersLost) -> TransformFailed:
-        code = single.exit_code
-        if single.timed_out or code == -signal.SIGALRM:
+    async def _answers_alone(self, parcels: Sequence[Parcel]) -> list[Transformed]:
+        """Quarantine: each with nothing beside it, in a worker that does nothing else.
+
+        Each batch has its own, so that none waits for another's; it takes three times the limit an item at most.
+        """
+        answers: list[Transformed] = []
+        tries = 0
+        worker = await self._started()
+        try:
+            while len(answers) < len(parcels):
+                tries += 1
+                try:
+                    (answer,) = await worker.ask([parcels[len(answers)]])
+                    answers.append(opened(answer))
+                except WorkerLost:
+                    await self._close(worker)
+                    lost, worker = worker, await self._started()
+                    if lost.ended_from_outside and tries < _TRIES_ALONE:
+                        continue
+                    answers.append(Transformed(error=self._verdict(lost)))
+                tries = 0
+                self.answered += 1
+        finally:
+            await self._close(worker)
+        return answers
+
+    def _verdict(self, worker: Worker) -> TransformFailed:
+        """What to say of an item that ended this worker."""
+        code = worker.exit_code
+        if worker.timed_out:
             sentence = f"Not finished within {self._config.item_timeout_s:g} s, so its worker was killed."
             return TransformFailed("transform.timeout", sentence)
+        if worker.fault:
+            return TransformFailed("transform.error", f"Its answer cannot be sent back: {worker.fault}")
+        if code == UNKNOWN_EXIT:
+            return TransformFailed("transform.crashed", "The worker process ended, and how is not known.")
         if code < 0:
             return TransformFailed("transform.crashed", f"The worker process died of {_signal_name(-code)}.")
         return TransformFailed("transform.crashed", f"The worker process ended with exit code {code}.")
+
+    # ---- the workers -------------------------------------------------------------------------------------
+
+    async def _least_busy(self) -> Worker:
+        """A worker for the next batch: one with room, or a new one if one is missing, or else the least busy."""
+        while True:
+            alive = [worker for worker in self._workers if not worker.lost]
+            worker = min(alive, key=lambda each: each.batches, default=None)
+            is_complete = len(alive) >= self._config.workers
+            if worker is not None and (is_complete or worker.batches < self._config.in_flight):
+                return worker
+            await self._fill_a_place()
+
+    async def _fill_a_place(self) -> None:
+        async with self._filling:
+            for worker in [each for each in self._workers if each.lost]:
+                self._workers.remove(worker)
+                await self._close(worker)
+            if len(self._workers) < self._config.workers:  # others may have filled it meanwhile
+                self._workers.append(await self._started())
+
+    async def _renew(self, worker: Worker) -> None:
+        """Put a fresh worker in the place of one that is spent, which goes on until that is warm."""
+        async with self._filling:
+            if worker in self._workers:
+                fresh = await self._started()
+                self._workers[self._workers.index(worker)] = fresh
+        if not worker.batches:
+            await self._close(worker)
+
+    async def _started(self) -> Worker:
+        """A new worker, warm. One that dies of what may come from outside is followed by another."""
+        why = ""
+        for tries in range(_STARTS):
+            await asyncio.sleep(tries * _PAUSE_S)
+            worker = Worker(self._transform, self._config)
+            self._open.add(worker)
+            try:
+                await worker.start()
+                return worker
+            except WorkerLost as error:
+                why = str(error)
+                await self._close(worker)
+                if not worker.ended_from_outside:
+                    break
+            except BaseException:
+                await self._close(worker)
+                raise
+        raise InternalFault(f"A worker process could not start: {why}.")
+
+    async def _close(self, worker: Worker) -> None:
+        try:
+            await worker.close()
+        finally:
+            self._open.discard(worker)
+
+    async def _close_all(self) -> None:
+        await asyncio.gather(*(self._close(worker) for worker in list(self._open)))
+
+    def _look(self) -> None:
+        for worker in self._open:
+            worker.look(self._look_s)
+        self._looking = asyncio.get_running_loop().call_later(self._look_s, self._look)
 
 
 def _signal_name(number: int) -> str:

@@ -24,6 +24,23 @@ def key_of(row: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What an earlier run has of a row that is asked again: lets a server say that nothing has changed.
+
+    Attributes:
+        url: where the copy came from, redirects followed; its validators mean something only there.
+        etag: as the server gave it (RFC 9110 8.8.3), empty for none.
+        last_modified: the same (RFC 9110 8.8.2).
+        path: where its first item is, relative to the output folder; what replaces it may have another name.
+    """
+
+    url: str
+    etag: str = ""
+    last_modified: str = ""
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A row of the list, and how far asking for it has come.
 
@@ -37,6 +54,8 @@ class Request:
         hops: the URLs asked before ``target`` in this attempt, oldest first.
         attempt: 1 for the first time of asking.
         spent_s: seconds this attempt has used up on earlier hops; counts towards the deadline.
+        excused: attempts that failed for our or the network's sake, and so are not counted in ``attempt``.
+        held: what an earlier run has of the row, where it is asked again.
     """
 
     row: int
@@ -48,10 +67,16 @@ class Request:
     hops: tuple[str, ...] = ()
     attempt: int = 1
     spent_s: float = 0.0
+    excused: int = 0
+    held: Held | None = None
 
     def again(self) -> Request:
         """The next attempt: from the row's own URL, with the attempt counted."""
         return replace(self, target="", hops=(), attempt=self.attempt + 1, spent_s=0.0)
+
+    def once_more(self) -> Request:
+        """The same attempt anew, from the row's own URL: what ended it was not the row's doing."""
+        return replace(self, target="", hops=(), excused=self.excused + 1, spent_s=0.0)
 
     def redirected(self, target: str, spent_s: float) -> Request:
         """The next hop of the same attempt."""
@@ -176,6 +201,8 @@ class Outcome:
         final_url: where redirects led, if anywhere else than ``url``.
         message: one sentence for people, empty for ok.
         line: 1-based line in the list.
+        etag: the response's ETag, for asking again whether it has changed; None where there was none.
+        last_modified: the response's Last-Modified, likewise.
     """
 
     row: int
@@ -191,6 +218,8 @@ class Outcome:
     final_url: str | None = None
     message: str = ""
     line: int = 0
+    etag: str | None = None
+    last_modified: str | None = None
 
     @property
     def key(self) -> str:

@@ -9,6 +9,7 @@ Must never: keep or ask for more than a bound; call a name non-existent because 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -46,12 +47,16 @@ _NO_SUCH_NAME = frozenset(
 )
 
 
+LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Why there can be no socket just now, for want of something of this machine's own."""
+
+
 class HostNotFound(OSError):
     """The name does not exist, or has no address."""
 
 
 class LookupFailed(OSError):
-    """The name could not be looked up just now."""
+    """The name could not be looked up just now; ``errno`` is one of ``LACKING`` where this machine is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,8 @@ class AresLookup:
             number, *says = error.args
             if number in _NO_SUCH_NAME:
                 raise HostNotFound(None, f"{host} does not exist") from error
-            raise LookupFailed(None, f"{host} could not be looked up: {says[0] if says else number}") from error
+            lacking = _lacking() if number == aiodns.error.ARES_ECONNREFUSED else None
+            raise LookupFailed(lacking, f"{host} could not be looked up: {says[0] if says else number}") from error
         if not found.nodes:
             raise HostNotFound(None, f"{host} has no address")
         # Link-local addresses need a zone that DNS cannot give; nothing else has one.
@@ -113,6 +119,15 @@ class AresLookup:
     async def close(self) -> None:
         """Let go of sockets and of what is being asked."""
         await self._ares.close()
+
+
+def _lacking() -> int | None:
+    """What there is none left of for a socket. c-ares does not tell this from a name server that refuses."""
+    try:
+        socket.socket(type=socket.SOCK_DGRAM).close()
+    except OSError as error:
+        return error.errno if error.errno in LACKING else None
+    return None
 
 
 class Resolver:

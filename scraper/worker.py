@@ -11,17 +11,20 @@ Must never: raise for a bad item; print on the parent's standard output; outlive
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import fcntl
 import gc
 import hashlib
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from scraper.allocator import tune_allocator
 from scraper.errors import TransformFailed, outcome_class
@@ -36,6 +39,15 @@ Answer = tuple[list[tuple[bytes, str, dict[str, object]]], str | None, str, str,
 
 READY = "ready"
 """What a worker reports once it is warm; anything else is a sentence on why it is not."""
+
+ITEMS, BATCHES = 0, 1
+"""Where in the memory shared with the loop a worker counts what it has begun."""
+
+UNHEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What a terminal, a service manager or ``kill`` sends to the whole group: the parent decides what comes of it."""
+
+STACKS_SIGNAL = signal.SIGUSR1
+"""Has a worker write the stacks of its threads into the pipe of its first report."""
 
 _NICENESS = 5  # the loop feeds every worker: where they compete for a core, it goes first
 _MESSAGE_CHARS = 500
@@ -178,27 +190,30 @@ def _plain(value: object, name: str) -> object:
 # ---- the process ---------------------------------------------------------------------------------------------
 
 _transform: Transform | None = None
-_item_timeout_s = 0.0
+_progress: MutableSequence[int] = [0, 0]
+_report: Connection | None = None
 
 
 def run_batch(parcels: Sequence[Parcel]) -> list[Answer]:
-    """What the executor calls: item by item, each under its own time limit, each with its own answer."""
+    """What the executor calls: item by item, each with its own answer. How far it is can be seen by the loop."""
     assert _transform is not None
+    _progress[BATCHES] += 1
     answers: list[Answer] = []
     for parcel in parcels:
-        # SIGALRM's default is to end the process, in the kernel: it reaches native code that holds the GIL
-        # as well, where no thread of ours would get a turn. The parent sees the exit code and knows.
-        signal.setitimer(signal.ITIMER_REAL, _item_timeout_s)
+        _progress[ITEMS] += 1
         answers.append(_seal(transformed(_transform, unpack(parcel), (BaseException,))))
-    signal.setitimer(signal.ITIMER_REAL, 0)
+        # A timer that an item has left running must not end the next one.
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return answers
 
 
-def start_worker(transform: bytes, item_timeout_s: float, ready: Connection) -> None:
+def start_worker(transform: bytes, memory_bytes: int, progress: MutableSequence[int], report: Connection) -> None:
     """Initializer: make this process a worker, warm the transform up, and report."""
-    global _transform, _item_timeout_s  # noqa: PLW0603 - a process is one worker, and this is its state
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    global _transform, _progress, _report  # noqa: PLW0603 - a process is one worker, and this is its state
+    for number in UNHEEDED:
+        signal.signal(number, signal.SIG_IGN)
+    # They are blocked since the fork server started. What a transform starts is to have nothing blocked.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _die_with_the_parent()
     os.dup2(2, 1)  # what a transform prints, native code included, must not mix with the parent's output
     if sys.stdout is not None:
@@ -209,29 +224,59 @@ def start_worker(transform: bytes, item_timeout_s: float, ready: Connection) -> 
         _transform = pickle.loads(transform)  # noqa: S301 - the parent's own bytes, over a private pipe
         assert _transform is not None
         _transform.warm_up()
+        _limit_memory(memory_bytes)
     except BaseException as error:
-        ready.send(f"{type(error).__name__}: {_text(error)}")
-        ready.close()
+        report.send(f"{type(error).__name__}: {_text(error)}")
         os._exit(1)  # the report is the message; a traceback on stderr would be a second one
-    _item_timeout_s = item_timeout_s
+    _progress, _report = progress, report
+    faulthandler.register(STACKS_SIGNAL, file=report.fileno())
     gc.freeze()  # what is loaded now stays; collections need not look at it again
-    ready.send(READY)
-    ready.close()
+    report.send(READY)
+
+
+def _limit_memory(address_space: int) -> None:
+    """Have what an item wants beyond so many bytes fail that item, before it fails the machine.
+
+    Once warm, since libraries reserve more while they load than they need later.
+
+    Raises:
+        MemoryError: it holds more than that already.
+    """
+    held = _address_space()
+    if held >= address_space:
+        raise MemoryError(
+            f"a warm worker holds {held >> 20} MiB of address space, and the limit is {address_space >> 20} MiB; "
+            "raise --worker-memory"
+        )
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = address_space if hard == resource.RLIM_INFINITY else min(address_space, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _address_space() -> int:
+    """Bytes this process has mapped; 0 where there is no /proc to ask."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def _die_with_the_parent() -> None:
     """Have the kernel end this process when the parent ends, even by SIGKILL, even within native code.
 
     Two parents count. The fork server is ours by descent: PR_SET_PDEATHSIG. The loop process is known by a
-    pipe only; when its end closes, the kernel sends SIGIO, whose default is to end us.
+    pipe only; when its end closes, the kernel sends what F_SETSIG says, which reaches a stopped process as well.
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+    if sys.platform.startswith("linux"):
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+    else:
+        signal.signal(signal.SIGIO, signal.SIG_DFL)  # sent in its place; its default is to end us
     flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
     fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
     if not parent.is_alive():  # it went before the kernel was told

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from scraper.cli.parse import Parsed, parse
 from scraper.cli.table import BUILT_IN
-from scraper.errors import OUTCOME_CLASSES, State, UsageError, outcome_class
+from scraper.errors import State, UsageError
+from scraper.options.again import check_class
 from scraper.options.built_in import OriginOptions, ResultsOptions
 from scraper.options.layers import Layers, merge
 from scraper.options.near import nearest
@@ -88,23 +89,10 @@ def _results(arguments: list[str]) -> int:
     options = _options(ResultsOptions, parsed)
     state = None if options.state is None else State(options.state)
     if options.class_ is not None:
-        _check_class(options.class_)
+        check_class(options.class_)
     with LedgerReader(OutputFolder.existing(out).ledger_path) as ledger, voice.to_stdout() as stdout:
         write_results(ledger, stdout, options.format, state, options.class_)
     return 0
-
-
-def _check_class(name: str) -> None:
-    """Refuse what is neither a class nor a family of classes: no row could ever end as that."""
-    families = {each.partition(".")[0] for each in OUTCOME_CLASSES} | {"http"}
-    if name.removesuffix(".") in families:
-        return
-    try:
-        outcome_class(name)
-    except KeyError:
-        near = nearest(name, [*OUTCOME_CLASSES, *sorted(families)]) or nearest(name.partition(".")[0], families)
-        hint = f"did you mean {near}?" if near else f"each begins with one of {', '.join(sorted(families))}."
-        raise UsageError(f"There is no outcome class {name!r}; {hint}") from None
 
 
 def _origin(arguments: list[str]) -> int:

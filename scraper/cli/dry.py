@@ -12,7 +12,7 @@ from typing import TextIO
 
 from scraper.api import Watch, run_meta
 from scraper.cli import voice
-from scraper.config import Pipeline, RunConfig
+from scraper.config import Again, Pipeline, RunConfig
 from scraper.errors import FetchFailed, UsageError
 from scraper.ledger import WAYS_OUT, LedgerReader, RunMeta, changes_between
 from scraper.log import escaped
@@ -77,10 +77,10 @@ def dry_run(
     if folder is not None:
         folder.check()
     source = open_source(inputs, config.source)
-    ended = 0
+    ended, again = 0, 0
     if folder is not None and folder.ledger_path.exists():
         meta = run_meta(pipeline, source, inputs, config, Watch())
-        ended = _ended(folder, None if overwrite else meta)
+        ended, again = _ended(folder, None if overwrite else meta, config.again)
     name = "Standard input" if source.name == "-" else source.name
     tally = _tallied(source)
     if tally.rows == 0:
@@ -88,7 +88,7 @@ def dry_run(
     with voice.to_stdout() as stdout:
         _show_list(name, tally, stdout)
         if folder is not None:
-            print(f"{escaped(out)}: {_state(ended, tally.rows, overwrite)}", file=stdout)
+            print(f"{escaped(out)}: {_state(ended, again, tally.rows, overwrite)}", file=stdout)
         print("\nSettings:", file=stdout)
         for each, value in settings.items():
             print(f"  {each:<26} {escaped(value)}", file=stdout)
@@ -96,8 +96,8 @@ def dry_run(
     return 0
 
 
-def _ended(folder: OutputFolder, meta: RunMeta | None) -> int:
-    """How many rows an earlier run has ended.
+def _ended(folder: OutputFolder, meta: RunMeta | None, again: Again) -> tuple[int, int]:
+    """How many rows an earlier run has ended, and how many of these would be asked again.
 
     Raises:
         UsageError: that was another job than ``meta``, unless it is None.
@@ -107,17 +107,18 @@ def _ended(folder: OutputFolder, meta: RunMeta | None) -> int:
         changes = changes_between(held, RunMeta.from_json(meta.to_json())) if held and meta else []
         if changes:
             raise UsageError(f"{folder.root} holds results of another job ({'; '.join(changes)}): {WAYS_OUT}")
-        return sum(ledger.counts().values())
+        return sum(ledger.counts().values()), ledger.asked_again(again)
 
 
-def _state(ended: int, rows: int, overwrite: bool) -> str:
+def _state(ended: int, again: int, rows: int, overwrite: bool) -> str:
     if not ended:
         return "new"
     if overwrite:
         return f"{_counted(ended, 'row')} of an earlier run would be deleted first"
     left = rows - ended
     have = "1 row has" if ended == 1 else f"{ended:,} rows have"
-    return f"{have} ended, {f'{left:,}' if left > 0 else 'none'} to go"
+    of_these = f", {again:,} of them to be asked again" if again else ""
+    return f"{have} ended{of_these}, {f'{left:,}' if left > 0 else 'none'} to go"
 
 
 def _tallied(source: Source) -> _Tally:

@@ -20,7 +20,8 @@ from scraper.cli.parse import parse
 from scraper.cli.signals import Caught, ending_on_signal, silence_the_tracker
 from scraper.cli.table import Command
 from scraper.config import Pipeline, RunConfig
-from scraper.errors import SinkFailed, UsageError
+from scraper.errors import RunStopped, SinkFailed, UsageError
+from scraper.options.again import check_again
 from scraper.options.found import FoundPipeline, installed, load
 from scraper.options.img2dataset import ported
 from scraper.options.layers import Layers, merge
@@ -31,8 +32,10 @@ if TYPE_CHECKING:  # loaded late: the refusal of a misspelt option needs none of
     from scraper.report import Report
 
 _SHARED = (PlaceOptions, InputOptions, RunOptions)
-_OF_THE_MOMENT = {"out", "url_list", "progress", "log_format", "dry_run", "overwrite", "config", "set"}
-"""Options that say nothing about what the output holds: ``resume`` does not need them."""
+_AGAIN = {"retry_failed", "refresh"}
+_OF_THE_MOMENT = _AGAIN | {"out", "url_list", "progress", "log_format", "dry_run", "overwrite", "config", "set"}
+"""Options that say nothing about what the output holds: ``resume`` does not need them. What is to be asked again
+it finds in the ledger, which knows whether that was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ def understand(
     known = {each.field: (each, one) for one in (options, inputs, said) for each in options_of(type(one))}
     every = {field: getattr(one, field) for field, (_, one) in known.items()}
     config = resolve(said, inputs)
+    check_again(config.again, pipeline, said.overwrite)
     effective = every | _effective(every, pipeline, config)
     return Job(
         pipeline,
@@ -146,6 +150,8 @@ def understand(
 
 def _layers(typed: Mapping[str, object], stored: Mapping[str, object] | None) -> Layers:
     sets, config = typed.get("set"), typed.get("config")
+    if stored and typed.keys() & {*_AGAIN, "overwrite"}:  # said anew: what a run was at before is another matter
+        stored = {name: value for name, value in stored.items() if name not in _AGAIN}
     return Layers(
         typed,
         [str(each) for each in sets] if isinstance(sets, list) else [],
@@ -169,6 +175,7 @@ def _effective(every: Mapping[str, object], pipeline: Pipeline, config: RunConfi
     return {name: value for name, value in pipeline.settings.items() if name in every} | {
         "workers": config.pool.workers,
         "connect_timeout": config.fetch.connect_timeout_s,
+        "header_timeout": config.fetch.header_timeout_s,
         "stall_timeout": config.fetch.stall_timeout_s,
     }
 
@@ -207,11 +214,16 @@ async def _run(job: Job) -> int:
         nonlocal printed
         printed = voice.show(render_summary(report, _width()))
 
+    def end_the_process(why: RunStopped) -> None:
+        voice.say(str(why), "error")
+        os._exit(why.exit_code)  # threads that wait for that disk would keep the interpreter from ending
+
     watch = Watch(
         stop=stop,
         progress=job.run.progress,
         log_format=job.run.log_format,
         on_report=summarise,
+        last_resort=end_the_process,
         options=job.stored,
     )
 
@@ -261,7 +273,7 @@ def resume(out: str, arguments: Sequence[str]) -> int:
     from scraper.report import started_by
 
     with LedgerReader(OutputFolder.existing(out).ledger_path) as ledger:
-        meta = ledger.meta()
+        meta, again = ledger.meta(), ledger.unfinished()
     if meta is None:
         raise UsageError(f"No run has begun in {out}; run the full command again.")
     stored, beginner = meta.options, started_by(meta)
@@ -273,6 +285,7 @@ def resume(out: str, arguments: Sequence[str]) -> int:
             f"The list of {out} came from a pipe: type the full command again, with the same list piped in."
         )
     _refuse_without_secrets(stored.get("secret_headers"), arguments)
+    options = options | {"retry_failed": again.failed, "refresh": again.refresh}
     return run(load(meta.pipeline), [*lists, "-o", out, *arguments], list(installed()), options)
 
 

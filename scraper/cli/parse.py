@@ -141,6 +141,8 @@ def _normal(arguments: Sequence[str], options: Iterable[Option]) -> list[str]:
             found = known.get(dashed(name))
             if found is not None and found.kind is bool and not equals and rest[:1] in (["True"], ["False"]):
                 equals, value = "=", rest.pop(0)
+            if found is not None and found.bare:
+                equals = "="  # or what follows would be taken for its value
             argument = f"--{found.name if found else dashed(name)}{equals}{value}"
         normal.append(argument)
     return normal

@@ -1,6 +1,6 @@
-"""Signals while something runs: the first asks it to end, the second ends the process.
+"""Signals while something runs: the first asks it to end, the second ends the process; a hang-up is let pass.
 
-In: SIGINT and SIGTERM. Out: a set event, and which signal it was. Must never: outlive the block.
+In: SIGINT, SIGTERM and SIGHUP. Out: a set event, and which signal it was. Must never: outlive the block.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Caught:
 def ending_on_signal(ask: Callable[[], None]) -> Iterator[Caught]:
     """Call ``ask`` in the event loop on the first SIGINT or SIGTERM; end the process at once on the second.
 
-    Ending at once loses nothing: it is what a power cut would do, and the next run resumes from it.
+    Ending at once loses nothing: it is what a power cut would do, and the next run resumes from it. The SIGHUP of
+    a terminal that is closed is ignored, as under ``nohup``: what is said from then on is said to nobody.
     """
     loop = asyncio.get_running_loop()
     caught = Caught()
@@ -42,6 +43,7 @@ def ending_on_signal(ask: Callable[[], None]) -> Iterator[Caught]:
         ask()
 
     numbers = (signal.SIGINT, signal.SIGTERM)
+    on_hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in numbers:
         loop.add_signal_handler(number, on_signal, number)
     try:
@@ -49,6 +51,7 @@ def ending_on_signal(ask: Callable[[], None]) -> Iterator[Caught]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+        signal.signal(signal.SIGHUP, on_hang_up)
 
 
 def silence_the_tracker() -> None:

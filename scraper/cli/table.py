@@ -36,7 +36,11 @@ BUILT_IN: dict[str, Command] = {
             "resume",
             "Go on with an interrupted run, with the options it had.",
             "OUT [OPTIONS]",
-            examples=("scraper resume photos", "scraper resume photos --concurrency 16"),
+            examples=(
+                "scraper resume photos",
+                "scraper resume photos --concurrency 16",
+                "scraper resume photos --retry-failed=timeout,http.429",
+            ),
             about=(
                 "Options of the run may be given anew, except those that shape the output. For a run of "
                 "'scraper images', 'scraper images --help' lists them."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Iterator
@@ -68,6 +70,9 @@ def to_stdout() -> Iterator[TextIO]:
         give_up_stdout()
         raise
     except OSError as error:
+        if error.errno == errno.EIO and stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode):
+            give_up_stdout()
+            raise BrokenPipeError(*error.args) from error  # a terminal that was closed, and not a bad disk
         raise stdout_refused(error) from error
 
 

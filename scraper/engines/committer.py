@@ -18,12 +18,20 @@ T = TypeVar("T")
 
 
 class Committer:
-    """Used by one task. What is written and not yet committed is in ``pending``."""
+    """Used by one task.
+
+    Attributes:
+        pending: outcomes written and not yet committed.
+        is_busy: the sink or the ledger has been called and has not returned.
+        calls: how often one of them has returned.
+    """
 
     def __init__(self, sink: Sink, ledger: Ledger) -> None:
         self._sink = sink
         self._ledger = ledger
         self.pending: list[Outcome] = []
+        self.is_busy = False
+        self.calls = 0
 
     async def write(self, batch: Sequence[Result]) -> list[Outcome]:
         """Have the sink take a batch; its outcomes, in order.
@@ -31,7 +39,7 @@ class Committer:
         Raises:
             SinkFailed: the sink takes no more.
         """
-        return await _whole(self._write(batch))
+        return await self._whole(self._write(batch))
 
     async def commit(self) -> None:
         """Make durable and record what was written since the last time: sink, then ledger, then final names.
@@ -40,12 +48,21 @@ class Committer:
             SinkFailed: it cannot be made durable, or not be recorded; the ledger does not claim it then.
         """
         if self.pending:
-            await _whole(self._commit())
+            await self._whole(self._commit())
 
     async def finish(self) -> None:
         """Every row of the list has ended: commit, and complete what the sink has open."""
         await self.commit()
-        await _whole(self._finish())
+        await self._whole(self._finish())
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """As ``_whole``, noting that it is under way."""
+        self.is_busy = True
+        try:
+            return await _whole(work)
+        finally:
+            self.is_busy = False
+            self.calls += 1
 
     async def _write(self, batch: Sequence[Result]) -> list[Outcome]:
         outcomes = await self._sink.write(batch)

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 from scraper.errors import FetchFailed
+from scraper.fetch import NotModified
 from scraper.records import Outcome, Request, Response, Result, Timings, Transformed
 
 
 def of_bad_row(outcome: Outcome) -> Result:
     """A row that the source could not read as one."""
     return Result(Request(outcome.row, outcome.url, line=outcome.line), outcome)
+
+
+def of_duplicate(request: Request, first: int) -> Result:
+    """A row that asks for what row ``first`` asks for."""
+    outcome = Outcome(
+        row=request.row,
+        url=request.url,
+        class_="duplicate.url",
+        message=f"Row {first} asks for the same.",
+        line=request.line,
+    )
+    return Result(request, outcome)
+
+
+def of_not_modified(request: Request, answer: NotModified) -> Result:
+    """A row of which the server says that the copy we hold is current."""
+    outcome = Outcome(
+        row=request.row,
+        url=request.url,
+        class_="ok.not_modified",
+        status=304,
+        attempts=request.attempt,
+        timings=answer.timings,
+        final_url=answer.url if answer.url != request.url else None,
+        line=request.line,
+        etag=answer.headers.get("etag"),
+        last_modified=answer.headers.get("last-modified"),
+    )
+    return Result(request, outcome)
 
 
 def of_failure(request: Request, error: FetchFailed, timings: Timings, url: str) -> Result:
@@ -43,5 +73,7 @@ def of_answer(response: Response, answer: Transformed) -> Result:
         final_url=response.url if response.url != request.url else None,
         message=error.message if error else "",
         line=request.line,
+        etag=response.headers.get("etag"),
+        last_modified=response.headers.get("last-modified"),
     )
     return Result(request, outcome, answer.items)

@@ -19,6 +19,10 @@ A stage fails.
     and bytes go back as the blocks are left. transform: goes with the pool. write: completes the batch in hand
     and commits what was written, unless it was the sink or the ledger that failed.
 
+Nothing moves any more, though it should.
+    ``scraper.engines.stuck`` says so in the log, ends what is stuck by its class, and if that does not help fails
+    the run like a stage would.
+
 The user interrupts.
     feed ends at once. fetch: no new lease; what is in flight goes on for ``grace_s``, then it is cancelled, which
     means that it has no outcome and the next run asks for it again. transform and write: as when all is done,
@@ -36,12 +40,19 @@ from dataclasses import dataclass
 from scraper.arena import Arena, Slot
 from scraper.backlog import Backlog
 from scraper.channel import Channel
+from scraper.config import RunConfig
 from scraper.engines import endings
 from scraper.engines.committer import Committer
+from scraper.engines.intake import Intake
 from scraper.engines.job import Job
+from scraper.engines.movement import Movement
+from scraper.engines.permits import Permits
 from scraper.engines.reader import Reader
+from scraper.engines.space import watch_space
+from scraper.engines.stuck import watch_movement
+from scraper.engines.weather import Weather
 from scraper.errors import InternalFault, RunStopped, ScraperError, leaves
-from scraper.fetch import Failed, Fetched, Fetcher, Redirected
+from scraper.fetch import Failed, Fetched, Fetcher, NotModified, Redirected
 from scraper.frontier import Frontier
 from scraper.meter import HostMeter
 from scraper.policies import retry
@@ -95,6 +106,11 @@ def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return fault
 
 
+def _stuck_after_s(config: RunConfig) -> float:
+    """As said, but not before what has a limit of its own has had its time twice over."""
+    return max(config.stuck_s, 2 * config.fetch.timeout_s, 2 * config.pool.item_timeout_s)
+
+
 class _Run:
     """The parts of one run, and its stages as methods in the order of the data's way."""
 
@@ -102,8 +118,7 @@ class _Run:
         self.job = job
         self.meter = job.meter
         permits = job.config.permits
-        # Never fewer than there are workers, today: what lowers concurrency while a run goes on, takes permits.
-        self.permits = asyncio.BoundedSemaphore(permits.concurrency)
+        self.permits = Permits(permits.concurrency)
         self.arena = Arena(permits.byte_budget)
         self.fetched: Channel[_Parcel] = Channel("fetched", bound=2 * permits.concurrency)
         self.ended: Channel[_Ended] = Channel("ended", bound=2 * WRITE_BATCH)
@@ -122,16 +137,34 @@ class _Run:
             asyncio.TaskGroup() as group,
         ):
             frontier = Frontier(job.config.permits, backlog)
-            writing = group.create_task(self.write(Committer(job.sink, job.ledger)), name="write")
-            heeding = group.create_task(self.heed_stop(rows, frontier), name="heed-stop")
+            committer = Committer(job.sink, job.ledger)
+            weather = Weather(job.config.health, frontier, self.permits, self.meter)
+            self.movement = Movement(job.meter, rows, frontier, committer, self.permits, self.arena)
+            writing = group.create_task(self.write(committer), name="write")
+            beside = (
+                group.create_task(self.heed_stop(rows, frontier), name="heed-stop"),
+                group.create_task(weather.watch(), name="weather"),
+                group.create_task(
+                    watch_space(job.scratch, job.config.space, self.arena, frontier, self.meter), name="space"
+                ),
+                group.create_task(
+                    watch_movement(
+                        self.movement, _stuck_after_s(job.config), self.movement.breaks, job.last_resort
+                    ),
+                    name="movement",
+                ),
+            )
             with self.ended.producer():
-                await self.fetch_and_transform(rows, frontier)
+                await self.fetch_and_transform(rows, frontier, weather)
             await writing
-            heeding.cancel()
+            for task in beside:
+                task.cancel()
         if self.list_error is not None:
             raise self.list_error
 
-    async def fetch_and_transform(self, rows: Reader[Request | Outcome], frontier: Frontier) -> None:
+    async def fetch_and_transform(
+        self, rows: Reader[Request | Outcome], frontier: Frontier, weather: Weather
+    ) -> None:
         """List → ``ended``. Workers are started, and warm, before the first fetch, and only if there is one."""
         job, limits = self.job, self.job.config
         async with asyncio.TaskGroup() as feeding:
@@ -144,19 +177,27 @@ class _Run:
                 Fetcher(limits.fetch, self.arena, pipeline.accept, pipeline.accept_encoding) as fetcher,
                 asyncio.TaskGroup() as transforming,
             ):
+                self.movement.pool = pool
                 for n in range(limits.pool.workers * limits.pool.in_flight):
                     transforming.create_task(self.transform(pool), name=f"transform-{n}")
                 with self.fetched.producer():
                     async with asyncio.TaskGroup() as fetching:
                         for n in range(limits.permits.concurrency):
-                            task = fetching.create_task(self.fetch(frontier, fetcher), name=f"fetch-{n}")
+                            task = fetching.create_task(self.fetch(frontier, fetcher, weather), name=f"fetch-{n}")
                             self.fetchers.append(task)
 
     async def feed(self, rows: Reader[Request | Outcome], frontier: Frontier) -> None:
         """List → frontier, without the rows that have an outcome already."""
         try:
-            while (chunk := await rows.take()) and await self.admit(chunk, frontier):
-                pass
+            async with Intake(self.job) as intake:
+                while chunk := await rows.take():
+                    fresh, ended = await intake.sort(chunk)
+                    for result in ended:
+                        await self.ended.put(_Ended(result))
+                    if fresh and not self.is_work.done():
+                        self.is_work.set_result(True)
+                    if not await frontier.admit(fresh):
+                        break
         except RunStopped as error:
             self.list_error = error  # the rows before it are good
         else:
@@ -166,67 +207,62 @@ class _Run:
         if not self.is_work.done():
             self.is_work.set_result(False)
 
-    async def admit(self, chunk: Sequence[Request | Outcome], frontier: Frontier) -> bool:
-        """Some rows of the list → frontier, or → ``ended``. False once the run is stopping."""
-        done = await self.job.ledger.finished(chunk[0].row, chunk[-1].row + 1)
-        await self.job.ledger.compare([(row.row, row.url) for row in chunk if row.row in done] if done else [])
-        self.meter.rows_read += len(chunk)
-        self.meter.rows_before += len(done)
-        self.meter.fraction = self.job.source.fraction()
-        fresh: list[Request] = []
-        for row in chunk:
-            if row.row in done:
-                continue
-            if isinstance(row, Request):
-                fresh.append(row)
-            else:
-                await self.ended.put(_Ended(endings.of_bad_row(row)))
-        if fresh and not self.is_work.done():
-            self.is_work.set_result(True)
-        return await frontier.admit(fresh)
-
-    async def fetch(self, frontier: Frontier, fetcher: Fetcher) -> None:
+    async def fetch(self, frontier: Frontier, fetcher: Fetcher, weather: Weather) -> None:
         """Frontier → ``fetched``, or back to the frontier, or → ``ended``. One of ``concurrency`` workers."""
         while True:
             async with self.permits:
                 async with frontier.lease() as request:
                     if request is None:
                         return
-                    onward = await self.ask(request, frontier, fetcher)
+                    onward = await self.ask(request, frontier, fetcher, weather)
                 # The host's permit is given back: what waits from here on, waits for us and not for the host.
                 if isinstance(onward, _Parcel):
                     await self.fetched.put(onward)
                 elif onward is not None:
                     await self.ended.put(onward)
 
-    async def ask(self, request: Request, frontier: Frontier, fetcher: Fetcher) -> _Parcel | _Ended | None:
+    async def ask(
+        self, request: Request, frontier: Frontier, fetcher: Fetcher, weather: Weather
+    ) -> _Parcel | _Ended | None:
         """What becomes of a request: None when it went back to the frontier."""
         loop = asyncio.get_running_loop()
         host = self.host_meter(request.host)
-        self.meter.in_flight += 1
         host.in_flight += 1
         since = loop.time()
         try:
-            answer = await fetcher.fetch(request)
+            answer = await self.movement.fetch(fetcher, request)
         finally:
-            self.meter.in_flight -= 1
             host.in_flight -= 1
             host.done += 1
             host.seconds += loop.time() - since
+        if isinstance(answer, Failed):
+            return self.failed(request, answer, since, frontier, weather)
+        weather.answered(request.host, loop.time())
         match answer:
             case Fetched(response, slot):
                 self.meter.fetched_bytes += response.wire_bytes
                 return _Parcel(response, slot)
+            case NotModified():
+                return _Ended(endings.of_not_modified(request, answer))
             case Redirected(next_hop):
                 frontier.readmit(next_hop, front=True)
                 return None
-            case Failed(error, timings, url):
-                wait = retry.decide(error, request.attempt, self.job.config.retry, random.random())
-                if wait is None:
-                    return _Ended(endings.of_failure(request, error, timings, url))
-                self.meter.retries += 1
-                frontier.readmit(request.again(), not_before=loop.time() + wait)
-                return None
+
+    def failed(
+        self, request: Request, failed: Failed, since: float, frontier: Frontier, weather: Weather
+    ) -> _Ended | None:
+        """What becomes of a request whose attempt, begun at ``since``, has failed."""
+        error, now = failed.error, asyncio.get_running_loop().time()
+        weather.failed(error, request, now)
+        wait = retry.decide(error, request.attempt, self.job.config.retry, random.random())
+        if not weather.counts(error, request, since, is_last=wait is None):
+            frontier.readmit(request.once_more(), not_before=now + weather.pause_s())
+        elif wait is None:
+            return _Ended(endings.of_failure(request, error, failed.timings, failed.url))
+        else:
+            self.meter.retries += 1
+            frontier.readmit(request.again(), not_before=now + wait)
+        return None
 
     def host_meter(self, host: str) -> HostMeter:
         """The host's counts; the oldest host makes room for a new one."""

@@ -36,11 +36,16 @@ def by_group(kind: type, title: str) -> dict[str, list[Option]]:
 
 def _section(title: str, options: Sequence[Option]) -> str:
     rows = "".join(
-        f"| `--{each.name}{' ' + _cell(each.metavar) if each.metavar else ''}`{_aliases(each)} "
+        f"| `--{each.name}{_value(each)}`{_aliases(each)} "
         f"| {_cell(each.shown) or '-'} | {_cell(each.help)}{_note(each)} |\n"
         for each in options
     )
     return f"\n## {title}\n\n| option | default | meaning |\n|---|---|---|\n{rows}"
+
+
+def _value(each: Option) -> str:
+    space = "" if each.bare or not each.metavar else " "
+    return space + _cell(each.metavar)
 
 
 def _aliases(each: Option) -> str:

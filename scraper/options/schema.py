@@ -35,7 +35,7 @@ def option(
     short: str = "",
     group: str = "",
     shown: str | None = None,
-    split: bool = False,
+    split: bool | Literal["bare"] = False,
     typed_only: bool = False,
 ) -> Any:  # what dataclasses.field returns, to a type checker, is the field's own type
     """A dataclass field with what its type cannot say.
@@ -47,7 +47,8 @@ def option(
         short: its one-letter form, as ``-o``.
         group: heading in the help; the dataclass's own where empty.
         shown: what the help shows as default, where the value itself says nothing.
-        split: a repeated option whose values may also be joined by commas, or be a JSON list.
+        split: a repeated option whose values may also be joined by commas, or be a JSON list; ``bare`` for one
+            that may stand without a value, and takes one only as ``--name=value``.
         typed_only: belongs to one command line; refused in a file.
     """
     metadata = {
@@ -80,6 +81,7 @@ class Option:
         short: see ``option``.
         group: heading in the help.
         split: see ``option``.
+        bare: its ``split`` is that.
         typed_only: see ``option``.
     """
 
@@ -96,6 +98,7 @@ class Option:
     short: str = ""
     group: str = ""
     split: bool = False
+    bare: bool = False
     typed_only: bool = False
 
     @property
@@ -108,6 +111,8 @@ class Option:
         """What stands for the value in the help; empty for a switch."""
         if self.kind is bool:
             return ""
+        if self.bare:
+            return "[=TEXT]"
         if self.choices:
             return "|".join(self.choices)
         return {"size": "SIZE", "time": "TIME"}.get(self.unit, "TEXT" if self.kind is str else "N")
@@ -152,7 +157,8 @@ def _option_of(field: dataclasses.Field[Any], hint: Any, helps: Mapping[str, str
         aliases=tuple(dashed(each) for each in said.get("alias", ())),
         short=said.get("short", ""),
         group=said.get("group", ""),
-        split=said.get("split", False),
+        split=bool(said.get("split", False)),
+        bare=said.get("split") == "bare",
         typed_only=said.get("typed_only", False),
     )
 
@@ -196,6 +202,8 @@ def convert(option: Option, raw: object, where: str) -> object:
     """
     if raw is None and option.optional:
         return None
+    if option.bare and isinstance(raw, bool):  # a program says it so
+        return () if raw else option.default
     if option.repeated:
         return tuple(_convert_one(option, each, where) for each in _several(option, raw))
     return _convert_one(option, raw, where)

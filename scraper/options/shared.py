@@ -15,19 +15,25 @@ from typing import Any, Literal
 from scraper._version import __version__
 from scraper.config import (
     FetchConfig,
+    HealthConfig,
     PermitConfig,
     PoolConfig,
     RetryConfig,
     RunConfig,
     SourceConfig,
+    SpaceConfig,
 )
 from scraper.errors import UsageError
+from scraper.options.again import again_of
 from scraper.options.schema import convert, dashed, find, names_of, option, options_of, shown_value, taken
 from scraper.options.units import format_time
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 5.5; a tab may stand there
 _OURS_TO_SEND = {"content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
+_IN_PROGRAMS_TOO = {"retry_failed", "refresh"}
+"""Options that belong to one run, and may be said in a Python call: what is said there is said of one run."""
+
 _SECRET = re.compile(r"auth|cookie|token|secret|key|session|password", re.IGNORECASE)
 
 
@@ -65,10 +71,14 @@ class RunOptions:
         workers: Processes that transform.
         timeout: Deadline of one attempt, from DNS to the last byte, redirects included.
         connect_timeout: Deadline for a usable connection: DNS, TCP and TLS together. At most --timeout.
+        header_timeout: Deadline for the response's headers, from the connection on. At most --timeout.
         stall_timeout: Longest time without progress in a body. At most --timeout.
+        network_wait: How long to pause when nothing can be reached at all, before failures count. 0 for no pause.
         retries: Further attempts after the first, for failures that may pass.
         retry_wait: Upper bound of the first wait between attempts; it doubles with each, with jitter.
         max_bytes: Largest body, on the wire and decoded.
+        worker_memory: Address space of one worker process; a row that wants more fails.
+        min_free: Space to leave free on the disk of OUT; below it the run pauses, then stops. 0 for none.
         max_failed: Rows that may fail before the exit status is 1.
         user_agent: Who to say we are.
         header: A further request header, 'Name: value'. Repeatable. Sent to every host of the list.
@@ -76,6 +86,10 @@ class RunOptions:
         log_format: How messages on stderr are written.
         dry_run: Read the list, say what would be done, fetch nothing, write nothing.
         overwrite: Start over: what an earlier run left in OUT is deleted first.
+        retry_failed: Ask failed rows again: all of them, or those of the classes and families named, as in
+            --retry-failed=dns,timeout,http.429.
+        refresh: Ask all rows again but the skipped ones; servers that can send only what has changed since. Needs
+            --output-format files.
         config: A TOML file of options. The command line and --set go before it.
         set: An option as key=value, for scripts. Repeatable. Goes before --config.
     """
@@ -91,12 +105,18 @@ class RunOptions:
     connect_timeout: float | None = option(
         None, unit="time", group="Patience", shown=_default_time("connect_timeout_s")
     )
+    header_timeout: float | None = option(
+        None, unit="time", group="Patience", shown=_default_time("header_timeout_s")
+    )
     stall_timeout: float | None = option(
         None, unit="time", group="Patience", shown=_default_time("stall_timeout_s")
     )
+    network_wait: float = option(_default(HealthConfig, "wait_s"), unit="time", group="Patience")
     retries: int = option(_default(RetryConfig, "retries"), group="Patience")
     retry_wait: float = option(_default(RetryConfig, "wait_s"), unit="time", group="Patience")
     max_bytes: int = option(_default(FetchConfig, "max_bytes"), unit="size", group="Limits")
+    worker_memory: int = option(_default(PoolConfig, "memory_bytes"), unit="size", group="Limits")
+    min_free: int = option(_default(SpaceConfig, "min_free"), unit="size", group="Limits")
     max_failed: int = option(_default(RunConfig, "max_failed"), group="Limits")
     user_agent: str = option(
         f"scraper-pipelines/{__version__}", group="Requests", shown="scraper-pipelines/VERSION"
@@ -106,6 +126,8 @@ class RunOptions:
     log_format: Literal["text", "json"] = option("text", group="This run")
     dry_run: bool = option(False, group="This run", typed_only=True)
     overwrite: bool = option(False, group="This run", typed_only=True)
+    retry_failed: tuple[str, ...] | None = option(None, group="This run", split="bare", typed_only=True)
+    refresh: bool = option(False, group="This run", typed_only=True)
     config: str | None = option(None, group="This run", typed_only=True)
     set: tuple[str, ...] = option((), group="This run", typed_only=True)
 
@@ -119,6 +141,7 @@ class InputOptions:
         url_col: Column of the URL, in formats that have columns.
         caption_col: Column of the caption.
         save_additional_columns: Further columns that travel to the output: a,b, repeated, or * for all.
+        dedupe: url leaves out a row that asks for the same as an earlier one, as duplicate.url; none does not.
     """
 
     input_format: str = option(_default(SourceConfig, "input_format"), shown="by extension")
@@ -127,6 +150,7 @@ class InputOptions:
     save_additional_columns: tuple[str, ...] = option(
         _default(SourceConfig, "save_additional_columns"), split=True
     )
+    dedupe: Literal["url", "none"] = option(_default(RunConfig, "dedupe"))
 
 
 def resolve(run: RunOptions, inputs: InputOptions) -> RunConfig:
@@ -142,6 +166,7 @@ def resolve(run: RunOptions, inputs: InputOptions) -> RunConfig:
             headers=headers,
             timeout_s=run.timeout,
             connect_timeout_s=_within(run, "connect_timeout"),
+            header_timeout_s=_within(run, "header_timeout"),
             stall_timeout_s=_within(run, "stall_timeout"),
             max_bytes=run.max_bytes,
         ),
@@ -153,12 +178,22 @@ def resolve(run: RunOptions, inputs: InputOptions) -> RunConfig:
         ),
         permits=PermitConfig(concurrency=run.concurrency, per_host=run.per_host),
         retry=RetryConfig(retries=run.retries, wait_s=run.retry_wait),
-        pool=PoolConfig() if run.workers is None else PoolConfig(workers=run.workers),
+        pool=_pool(run),
+        health=HealthConfig(wait_s=run.network_wait),
+        space=SpaceConfig(min_free=run.min_free),
+        again=again_of(run.retry_failed, run.refresh),
+        dedupe=inputs.dedupe,
         max_failed=_at_least_0(run.max_failed, "--max-failed"),
     )
 
 
-def _within(run: RunOptions, name: Literal["connect_timeout", "stall_timeout"]) -> float:
+def _pool(run: RunOptions) -> PoolConfig:
+    if run.workers is None:
+        return PoolConfig(memory_bytes=run.worker_memory)
+    return PoolConfig(workers=run.workers, memory_bytes=run.worker_memory)
+
+
+def _within(run: RunOptions, name: Literal["connect_timeout", "header_timeout", "stall_timeout"]) -> float:
     """A deadline inside that of the attempt: what was said must fit, a default gives way."""
     said: float | None = getattr(run, name)
     if said is None:
@@ -220,7 +255,10 @@ def from_settings(settings: Mapping[str, object]) -> RunConfig:
         UsageError: a name or a value is none of the options'; the nearest right name is given.
     """
     known = names_of(
-        each for kind in (RunOptions, InputOptions) for each in options_of(kind) if not each.typed_only
+        each
+        for kind in (RunOptions, InputOptions)
+        for each in options_of(kind)
+        if not each.typed_only or each.field in _IN_PROGRAMS_TOO
     )
     values = {
         (found := find(name, known)).field: convert(found, raw, found.field) for name, raw in settings.items()

@@ -21,6 +21,9 @@ FALLBACK_EXTENSION = "bin"
 
 CAPTION_EXTENSION = "txt"
 METADATA_EXTENSION = "json"
+RECORDS = "items.jsonl"
+"""The one file of all items, where an output is a file of records."""
+
 _SIDECARS = frozenset({CAPTION_EXTENSION, METADATA_EXTENSION})
 
 COLUMNS = (

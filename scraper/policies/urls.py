@@ -1,4 +1,6 @@
-"""Which URLs can be dialled. In: the text of a URL. Out: the URL, quoted, its host in ASCII; or FetchFailed.
+"""Which URLs can be dialled, and which ask for the same.
+
+In: the text of a URL. Out: the URL, quoted, its host in ASCII; or FetchFailed. And a digest of what a row asks.
 
 Must never: guess. Where the URL standard and a lenient reader could disagree on the host, the row fails with a
 sentence that says what to write instead, so that the host dialled is the one the list means.
@@ -7,7 +9,11 @@ sentence that says what to write instead, so that the host dialled is the one th
 from __future__ import annotations
 
 import functools
+import hashlib
+import ipaddress
+import json
 import re
+from collections.abc import Mapping
 
 from yarl import URL
 
@@ -20,9 +26,17 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 # Lone surrogates are how bytes that are no UTF-8 arrive; quoting would drop them silently.
 _NEVER_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _AUTHORITY = re.compile(r"//[^/?#]*")
+_PORT = re.compile(r":([^:@\]]*)$")  # int() would take signs, underscores and the digits of any script
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")  # wider than RFC 952: hosts with _ and with - at an end exist
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
+
+
+# What is dialled as it stands, apart from its host: most URLs, at a fifth of the time.
+_PLAIN = re.compile(
+    r"https?://([a-z0-9.-]+)(?:/(?!\.)[A-Za-z0-9_.~!$&'()*+,;=:@-]*)+(?:\?[A-Za-z0-9_.~!$&'()*+,;=:@/-]+)?"
+)
+_to_json = json.JSONEncoder(sort_keys=True).encode
 
 
 def check(url: str) -> URL:
@@ -43,8 +57,13 @@ def check(url: str) -> URL:
         raise _invalid(f"{_short(text)} names no host.")
     if "\\" in authority[0]:
         raise _invalid(f"{_short(text)} has a backslash before its path: write /.")
+    port_text = _PORT.search(authority[0])
+    if port_text and port_text[1].strip("0123456789"):
+        raise _invalid(f"{_short(text)} names no port that is a number.")
     try:
         parsed = URL(text)
+        if parsed.raw_host and parsed.raw_host != parsed.raw_host.lower():  # beside what only IDNA 2003 knows
+            parsed = parsed.with_host(parsed.raw_host.lower())
         host, port = parsed.raw_host, parsed.explicit_port
     except ValueError as error:  # covers bad ports, brackets, IDNA and text that is no Unicode
         raise _invalid(f"{_short(text)} is no URL: {_first_line(error)}.") from None
@@ -52,10 +71,33 @@ def check(url: str) -> URL:
         raise _invalid(f"{_short(text)} names no host.")
     if port == 0:
         raise _invalid(f"{_short(text)} names port 0, which nothing can listen on.")
-    fault = _host_fault(host)
+    fault = _host_fault(f"[{host}]" if "[" in authority[0] else host)
     if fault:
         raise _invalid(fault)
     return parsed
+
+
+def sameness(url: str, caption: str | None = None, columns: Mapping[str, object] | None = None) -> bytes | None:
+    """A digest of what a row asks for, 16 bytes; None where the URL is not one that is dialled.
+
+    URLs are the same where the same is sent to the same server: in ``check``'s form, which is the normal one of
+    RFC 3986 6.2.2 and 6.2.3, without the fragment (RFC 9110 7.1) and with ``/`` for an empty path. The query stays
+    as it is and in its order. With another caption, or other columns, a row is another sample.
+    """
+    plain = _PLAIN.fullmatch(url) if len(url) <= MAX_LENGTH else None
+    if plain and not _host_fault(plain[1]):
+        asked = url
+    else:
+        try:
+            checked = check(url)
+        except FetchFailed:
+            return None
+        asked = str(checked.with_fragment(None))
+        if checked.raw_path_qs == "/" and not asked.endswith("/"):
+            asked += "/"
+    if caption is not None or columns:
+        asked += "\n" + _to_json((caption, columns or {}))  # no URL has a line break in it
+    return hashlib.blake2b(asked.encode(), digest_size=16).digest()
 
 
 def _check_scheme(text: str) -> None:
@@ -76,8 +118,8 @@ def _check_scheme(text: str) -> None:
 @functools.lru_cache(maxsize=4096)
 def _host_fault(host: str) -> str:
     """What is wrong with an encoded host; empty if nothing is."""
-    if ":" in host:  # IPv6; yarl has parsed it
-        return "An IPv6 zone cannot be part of a URL." if "%" in host else ""
+    if host.startswith("["):
+        return _ipv6_fault(host[1:-1])
     labels = host.removesuffix(".").split(".")
     if _NUMBER.fullmatch(labels[-1]):
         # What ends in a number is an IPv4 address (WHATWG URL 3.5); only the usual form of one is dialled.
@@ -86,7 +128,27 @@ def _host_fault(host: str) -> str:
         return ""
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         return f"{_short(host)} is no valid host name."
+    if not all(_is_idna(label) for label in labels if label.startswith("xn--")):
+        return f"{_short(host)} is no valid international host name (IDNA)."
     return ""
+
+
+def _ipv6_fault(address: str) -> str:
+    if "%" in address:
+        return "An IPv6 zone cannot be part of a URL."
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return f"{_short(address)} in brackets is no IPv6 address."
+    return ""
+
+
+def _is_idna(label: str) -> bool:
+    """Whether a label that says it is encoded is what its text is encoded as (WHATWG URL 3.3, domain to ASCII)."""
+    try:
+        return URL(f"http://{label[4:].encode().decode('punycode')}/").raw_host == label
+    except ValueError:
+        return False
 
 
 def _invalid(sentence: str) -> FetchFailed:

@@ -179,7 +179,7 @@ class Report:
             ),
             failures=_failures(reader, counts, State.FAILED),
             skips=_failures(reader, counts, State.SKIPPED),
-            pictures=_pictures(reader.sample("ok", PICTURES)),
+            pictures=_pictures(_sampled(reader)),
             settings=meta.settings if meta else {},
             inputs=tuple(meta.inputs) if meta else (),
             version=meta.version if meta else "",
@@ -270,6 +270,14 @@ def _failures(reader: LedgerReader, counts: Mapping[str, int], state: State) -> 
         for name, rows in counts.items()
         if outcome_class(name).state is state
     )
+
+
+def _sampled(reader: LedgerReader) -> list[Recorded]:
+    """Rows that have a copy on disk, spread over the list; after a refresh most are of the second class."""
+    both = [one for name in ("ok", "ok.not_modified") for one in reader.sample(name, PICTURES)]
+    both.sort(key=lambda one: one.outcome.row)
+    most = min(PICTURES, len(both))
+    return [both[n * len(both) // most] for n in range(most)]
 
 
 def _pictures(sampled: Iterable[Recorded]) -> tuple[Picture, ...]:

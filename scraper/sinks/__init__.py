@@ -15,12 +15,13 @@ from typing import Literal
 from scraper.errors import UsageError
 from scraper.protocols import Sink, SinkState
 
-OutputFormat = Literal["files", "webdataset"]
+OutputFormat = Literal["files", "webdataset", "jsonl"]
 """The names in the table, for the ``Options`` of a pipeline: a choice of these."""
 
 SINKS = {
     "files": "scraper.sinks.files:FilesOutput",
     "webdataset": "scraper.sinks.webdataset:WebdatasetOutput",
+    "jsonl": "scraper.sinks.jsonl:JsonlOutput",
 }
 
 __all__ = ["SINKS", "OutputFormat", "output_of", "sink_named"]

@@ -15,6 +15,7 @@ import errno
 import functools
 import os
 import platform
+import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -52,6 +53,8 @@ _SAYINGS = {
     errno.ENOTDIR: "a part of its path is not a folder",
     errno.EISDIR: "a folder is in its place",
     errno.ESTALE: "the network file system has gone away",
+    errno.ENXIO: "a pipe or a device is in its place",
+    errno.ENAMETOOLONG: "the path is longer than the file system allows",
 }
 
 
@@ -115,7 +118,11 @@ class Disk:
             raise self._failed from error
 
     async def open_tail(self, path: Path) -> Tail:
-        """Open a file to append to, made if it is missing."""
+        """Open a file to append to, made if it is missing.
+
+        Raises:
+            SinkFailed: it cannot be had, or something that is no file is in its place.
+        """
         with self.guarded(path):
             self.step("open", path)
             handle = await aiofiles.open(path, "ab", buffering=0, opener=_open_plain, executor=self._pool)
@@ -124,15 +131,26 @@ class Disk:
             return tail
 
     async def close_tail(self, tail: Tail) -> None:
-        """Let go of the file. What waits is dropped: it was never promised."""
-        self._tails.discard(tail)
-        with suppress(OSError):
+        """Close a file that is complete, and synced.
+
+        Raises:
+            SinkFailed: the operating system took the last chance to say that something is wrong. After an fsync
+                nothing can be lost any more, but a device that errs is not one to go on with.
+        """
+        with self.guarded(tail.path):
+            self.step("close", tail.path)
+            self._tails.discard(tail)
             await tail.handle.close()
 
     async def close(self) -> None:
-        """Let go of all files and threads. Nothing is written."""
-        for tail in tuple(self._tails):
-            await self.close_tail(tail)
+        """Let go of all files and threads. Nothing is written; what waits is dropped: it was never promised.
+
+        An error of closing is not passed on: what is committed was synced before, and what is not is undone.
+        """
+        for tail in self._tails:
+            with suppress(OSError):
+                await tail.handle.close()
+        self._tails.clear()
         await asyncio.to_thread(self._pool.shutdown)
 
     # --- the steps ---
@@ -157,13 +175,18 @@ class Disk:
             try:
                 self.step("write", path, data)
                 left = memoryview(data)
-                while left:
-                    left = left[os.write(fd, left) :]
+                while left:  # the operating system may take less than it was given
+                    left = left[self.write(fd, left) :]
                 if durable:
                     self.step("fsync", path)
                     self.fsync(fd)
+                self.step("close", path)
             finally:
-                os.close(fd)
+                os.close(fd)  # a network file system says here what it could not write
+
+    def write(self, fd: int, data: memoryview) -> int:
+        """Hand bytes to the operating system; how many it took. A signal in between is no error (PEP 475)."""
+        return os.write(fd, data)
 
     def fsync(self, fd: int) -> None:
         """Wait until what was written to an open file is durable."""
@@ -173,9 +196,11 @@ class Disk:
         """Make a file, or a folder's list of names, durable."""
         with _naming(path):
             self.step("fsync", path)
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            kind = os.O_DIRECTORY if path.is_dir() else os.O_NOFOLLOW  # OUT itself may be a link to a folder
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | kind)
             try:
                 self.fsync(fd)
+                self.step("close", path)
             finally:
                 os.close(fd)
 
@@ -199,12 +224,10 @@ class Disk:
         """Cut a file back to ``size`` bytes.
 
         Raises:
-            SinkFailed: it is missing or shorter, so it is not the file that was committed.
+            SinkFailed: it is missing, shorter or no file, so it is not the one that was committed.
         """
-        try:
-            present = path.stat(follow_symlinks=False).st_size
-        except FileNotFoundError:
-            present = -1
+        mode = mode_of(path)
+        present = path.lstat().st_size if mode is not None and stat.S_ISREG(mode) else -1
         if present < size:
             state = "is missing" if present < 0 else f"has {present} bytes of the {size} that were committed"
             raise SinkFailed(
@@ -213,7 +236,11 @@ class Disk:
         if present > size:
             with _naming(path):
                 self.step("truncate", path)
-                os.truncate(path, size)
+                fd = _open_plain(str(path), os.O_WRONLY)
+                try:
+                    os.ftruncate(fd, size)
+                finally:
+                    os.close(fd)
 
     def remove(self, path: Path) -> None:
         """Remove a file; it may be gone."""
@@ -231,11 +258,22 @@ class Disk:
         path.rmdir()
 
     def claim(self, out: Path, *below: Path) -> None:
-        """Make the output folder and ours below it, and see that ``out`` can be written to."""
+        """Make the output folder and ours below it, and see that ``out`` can be written to.
+
+        The folder's own name is made durable here, since nothing in it is safer than that.
+        """
         for folder in (out, *below):
             self.make_folder(folder)
         if not os.access(out, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
+        self.sync(out)
+        # No step of ours: the folder above may be one that we may not list, or that knows no fsync.
+        with suppress(OSError):
+            fd = os.open(out.parent, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+            try:
+                self.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 class Tail:
@@ -334,8 +372,17 @@ def _linux_calls() -> tuple[Callable[[int], int], Callable[[bytes, object], int]
     return None
 
 
+def mode_of(path: Path) -> int | None:
+    """The type and mode of what is at ``path`` itself, symbolic links not followed; None if nothing is."""
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None
+
+
 def _open_plain(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    # O_NONBLOCK means nothing to a file; a pipe in its place is an error, where it would be waited for for ever.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 
 
 @contextmanager

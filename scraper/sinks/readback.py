@@ -1,7 +1,7 @@
 """The way back: the bytes of items, from where their Outcomes say they are. For reports and checks.
 
 In: an output folder and places. Out: bytes. Reads headers of an archive, and of the data only what is asked for.
-Must never: read outside the output folder, whatever a place says.
+Must never: read outside the output folder, whatever a place says; take a file of records for an item.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from scraper.policies import names
 from scraper.sinks import tar
 
 Place = tuple[str, str | None]
@@ -22,7 +23,7 @@ def read_items(out: Path, places: Sequence[Place]) -> list[bytes | None]:
     for path, shard in places:
         if shard is not None:
             members.setdefault(shard, set()).add(path)
-        elif (data := _read(_inside(out, path))) is not None:
+        elif path != names.RECORDS and (data := _read(_inside(out, path))) is not None:
             found[path, None] = data
     for shard, wanted in members.items():
         found.update({(path, shard): data for path, data in _read_members(_inside(out, shard), wanted)})

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import ClassVar, Self, cast
 
 from scraper.errors import SinkFailed, SinkRejected, UsageError
 from scraper.policies import names
@@ -52,9 +52,11 @@ class WebdatasetOutput:
 
     Attributes:
         rows_per_shard: rows of a shard, failures included. 10,000 pictures of 256 px are 150 MB.
+        replaces: a row that is asked again cannot take the place of its sample: archives only grow.
     """
 
     rows_per_shard: int = 10_000
+    replaces: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.rows_per_shard < 1:

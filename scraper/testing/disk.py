@@ -17,14 +17,17 @@ import os
 import threading
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
+from aiofiles.threadpool.binary import AsyncFileIO
 
 from scraper.errors import SinkFailed
 from scraper.protocols import Sink, SinkState
 from scraper.records import Result
-from scraper.sinks.disk import Disk
+from scraper.sinks.disk import Disk, Tail
 from scraper.testing.sink import MemoryLedger, SinkContract, files_in, sample_results
 
 Step = tuple[str, Path]
@@ -78,19 +81,86 @@ class KillingDisk(RecordingDisk):
         raise Killed
 
 
-class FullDisk(RecordingDisk):
-    """Has no space left from the n-th step on; what frees space still works."""
+TAKES_SPACE = frozenset({"open", "write", "fsync", "syncfs", "close", "mkdir", "rename"})
+CHANGES = TAKES_SPACE | {"truncate", "unlink", "rmdir"}
 
-    def __init__(self, at: int) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a disk does wrong.
+
+    Attributes:
+        code: the ``errno``.
+        says: what the user is to read.
+        steps: names of the steps it may hit.
+        once: only one step fails and later ones work again, as after a write-back error; else all do.
+        every: of so many steps one is tried. 1 for all; more where another refusal goes the same way already.
+    """
+
+    code: int
+    says: str
+    steps: frozenset[str]
+    once: bool = False
+    every: int = 1
+
+
+REFUSALS = {
+    "full": Refusal(errno.ENOSPC, "no space left", TAKES_SPACE),
+    "quota": Refusal(errno.EDQUOT, "quota is used up", TAKES_SPACE, every=7),
+    "read-only": Refusal(errno.EROFS, "read-only", CHANGES, every=3),
+    "broken": Refusal(errno.EIO, "input/output error", CHANGES, once=True),
+}
+
+
+class RefusingDisk(RecordingDisk):
+    """Refuses the n-th step, or the first after it that the refusal is about."""
+
+    def __init__(self, at: int, refusal: Refusal) -> None:
         super().__init__()
         self.at = at
+        self.refusal = refusal
         self.refused = False
 
     def reached(self, count: int, name: str, path: Path, data: bytes | bytearray | memoryview) -> None:
-        """Refuse whatever takes space."""
-        if count >= self.at and name in ("open", "write", "fsync", "syncfs", "mkdir", "rename"):
-            self.refused = True
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        """Raise what the operating system would."""
+        if count < self.at or name not in self.refusal.steps or (self.refused and self.refusal.once):
+            return
+        self.refused = True
+        raise OSError(self.refusal.code, os.strerror(self.refusal.code), str(path))
+
+
+class FullDisk(RefusingDisk):
+    """Has no space left from the n-th step on; what frees space still works."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(at, REFUSALS["full"])
+
+
+class ShortDisk(QuickDisk):
+    """Takes only half of what it is given at a time, as a disk may that is nearly full or interrupted."""
+
+    def write(self, fd: int, data: memoryview) -> int:
+        """Write half, at least a byte."""
+        return super().write(fd, data[: (len(data) + 1) // 2])
+
+    async def open_tail(self, path: Path) -> Tail:
+        """As ever, with a handle that takes half."""
+        tail = await super().open_tail(path)
+        tail.handle = cast("AsyncFileIO", _HalfHandle(tail.handle))
+        return tail
+
+
+class _HalfHandle:
+    """An aiofiles handle that writes half of what it is given."""
+
+    def __init__(self, handle: AsyncFileIO) -> None:
+        self._handle = handle
+        self.fileno = handle.fileno
+        self.close = handle.close
+
+    async def write(self, data: memoryview) -> int:
+        """Write half, at least a byte."""
+        return await self._handle.write(data[: (len(data) + 1) // 2])
 
 
 class DiskSinkContract(SinkContract):
@@ -127,6 +197,7 @@ class DiskSinkContract(SinkContract):
         await self.run_disk(Disk(), tmp_path, ledger, results)
         self.check_all(tmp_path, ledger, results)
 
+    @pytest.mark.slow
     async def test_a_kill_at_any_step_loses_doubles_and_tears_nothing(self, tmp_path: Path) -> None:
         """Killed at the 1st, 2nd, … step until a run completes: the next run ends with exactly every row."""
         results = sample_results(self.rows)
@@ -143,6 +214,7 @@ class DiskSinkContract(SinkContract):
                 return
         pytest.fail("the run never completed")
 
+    @pytest.mark.slow
     async def test_a_second_kill_while_recovering_is_survived(self, tmp_path: Path) -> None:
         """Undoing what a killed run left may be killed as well, at any step."""
         results = sample_results(self.rows)
@@ -158,12 +230,39 @@ class DiskSinkContract(SinkContract):
                         self.check_torn(out, results)
                 self.check_all(out, ledger, results)
 
-    async def test_a_full_disk_stops_the_run_and_space_completes_it(self, tmp_path: Path) -> None:
-        """No space from the n-th step on: one sentence that names a path, nothing torn, and it resumes."""
+    @pytest.mark.slow
+    async def test_a_kill_while_a_finished_output_grows_is_survived(self, tmp_path: Path) -> None:
+        """What is complete is opened again for more rows: killed at any step of that, nothing is lost."""
         results = sample_results(self.rows)
-        for at in range(1, 2_000, 3):
+        half = self.rows // 2
+        for at in range(1, 2_000):
             out, ledger = tmp_path / f"{at}", MemoryLedger()
-            disk = FullDisk(at)
+            await self.run_disk(QuickDisk(), out, ledger, results[:half])
+            try:
+                await self.run_disk(KillingDisk(at), out, ledger, results)
+            except Killed:
+                self.check_torn(out, results)
+                # Killed before anything was committed, and then there is nothing to add: complete again.
+                if len(ledger.outcomes) == half:
+                    await self.run_disk(QuickDisk(), out, ledger, results[:half])
+                    self.check_all(out, ledger, results[:half])
+                await self.run_disk(QuickDisk(), out, ledger, results)
+                self.check_all(out, ledger, results)
+            else:
+                assert at > 5
+                return
+        pytest.fail("the run never completed")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+    async def test_a_disk_that_refuses_stops_the_run_and_a_better_one_completes_it(
+        self, tmp_path: Path, refusal: Refusal
+    ) -> None:
+        """Refused at the 1st, 2nd, … step until a run completes: a sentence that names a path, and it resumes."""
+        results = sample_results(self.rows)
+        for at in range(1, 2_000, refusal.every):
+            out, ledger = tmp_path / f"{at}", MemoryLedger()
+            disk = RefusingDisk(at, refusal)
             failure = ""
             try:
                 await self.run_disk(disk, out, ledger, results)
@@ -172,12 +271,18 @@ class DiskSinkContract(SinkContract):
             if not disk.refused:
                 assert not failure
                 return
-            assert "no space left" in failure
+            assert refusal.says in failure
             assert str(out) in failure
             self.check_torn(out, results)
             await self.run_disk(QuickDisk(), out, ledger, results)
             self.check_all(out, ledger, results)
         pytest.fail("the run never completed")
+
+    async def test_short_writes_are_completed(self, tmp_path: Path) -> None:
+        """An operating system that takes half of each write, again and again, gets all of it in the end."""
+        ledger, results = MemoryLedger(), sample_results(self.rows)
+        await self.run_disk(ShortDisk(), tmp_path, ledger, results)
+        self.check_all(tmp_path, ledger, results)
 
     async def test_after_a_failure_nothing_more_is_promised(self, tmp_path: Path) -> None:
         """Once a step has failed, a flush fails too, even if the disk has recovered meanwhile."""

@@ -33,6 +33,9 @@ class _Ending:
     def __repr__(self) -> str:
         return self._name
 
+    def __reduce__(self) -> str:
+        return self._name  # unpickled, it is the same mark
+
 
 CLOSE: Final = _Ending("CLOSE")
 """Close the connection as a server does that is done: FIN."""
@@ -93,6 +96,7 @@ class ScriptedServer:
         connections: accepted so far.
         requests: the request heads so far, oldest first, as they came.
         asked: requests by path.
+        asked_at: when each request came, by the loop's clock in seconds; as ``requests``.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class ScriptedServer:
         self.connections = 0
         self.requests: list[bytes] = []
         self.asked: Counter[str] = Counter()
+        self.asked_at: list[float] = []
         self.port = 0
 
     def __repr__(self) -> str:
@@ -154,6 +159,7 @@ class ScriptedServer:
             if not self._greet:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.requests.append(head)
+                self.asked_at.append(asyncio.get_running_loop().time())
                 path = head.split(b" ", 2)[1].decode("latin-1")
             self.asked[path] += 1
             if await self._play(self._script(path), reader, writer):

@@ -39,6 +39,11 @@ class MemoryLedger:
         found: dict[str, object] = json.loads(self._state)
         return found
 
+    def ask_again(self) -> dict[int, Outcome]:
+        """Let every row be asked once more; how they ended before."""
+        before, self.outcomes = self.outcomes, {}
+        return before
+
     def commit(self, outcomes: Sequence[Outcome], state: SinkState) -> None:
         """Keep both. The state goes through JSON, and its keys lose their order, as they may in a ledger."""
         written = json.dumps(state, sort_keys=True, allow_nan=False)

@@ -14,9 +14,13 @@ import json
 import os
 import pickle
 import random
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from typing import ClassVar, NoReturn
 
 from scraper.errors import TransformFailed
@@ -119,6 +123,9 @@ def garbage(good: bytes) -> Iterator[bytes]:
         yield bytes(damaged)
 
 
+_kept: list[bytes] = []
+
+
 class Unpicklable(Exception):
     """An error that no process can send to another."""
 
@@ -131,7 +138,11 @@ class Obedient:
     """Does to its worker what the body's first word says; any other body is echoed.
 
     Words: ``exit N``, ``abort``, ``segfault``, ``kill``, ``sysexit``, ``interrupt``, ``hang`` (in native code
-    that holds the GIL), ``memory``, ``raise``, ``unpicklable``, ``odd-class``, ``odd-field``, ``print``, ``pid``.
+    that holds the GIL; ``hang masked``: with every signal blocked), ``stop`` (as SIGSTOP does), ``memory``,
+    ``allocate MIB``, ``keep MIB`` (a leak), ``raise``, ``unpicklable``, ``odd-class``, ``odd-field``, ``print``,
+    ``pid``, ``burn MS`` (of CPU), ``nap MS``, ``timer`` (one that goes off after the item), ``close-fds``,
+    ``half`` (of its answer is sent, then it dies; ``half forked``: its child lives on with its pipes), ``child``
+    (what a process that it starts says of its signals).
 
     Attributes:
         warm: what ``warm_up`` does: a body as above, empty for nothing.
@@ -170,8 +181,52 @@ class Obedient:
     def _do_interrupt(self, _: bytes) -> None:
         raise KeyboardInterrupt
 
-    def _do_hang(self, _: bytes) -> None:
-        ctypes.PyDLL(None).sleep(600)
+    def _do_hang(self, how: bytes) -> None:
+        if how == b"masked":
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while True:  # a signal that has a handler ends the sleep
+            ctypes.PyDLL(None).sleep(600)
+
+    def _do_nap(self, ms: bytes) -> None:
+        time.sleep(int(ms) / 1000)
+
+    def _do_stop(self, _: bytes) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _do_allocate(self, mib: bytes) -> None:
+        bytearray(int(mib) << 20)
+
+    def _do_keep(self, mib: bytes) -> None:
+        _kept.append(b"x" * (int(mib) << 20))
+
+    def _do_burn(self, ms: bytes) -> None:
+        ends_at = time.process_time() + int(ms) / 1000
+        while time.process_time() < ends_at:
+            pass
+
+    def _do_timer(self, _: bytes) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+
+    def _do_close_fds(self, _: bytes) -> None:
+        os.closerange(3, 4096)
+
+    def _do_half(self, how: bytes) -> None:
+        if how.startswith(b"forked") and os.fork() == 0:
+            os.closerange(0, 3)  # not the worker's pipes
+            time.sleep(8)
+            os._exit(0)
+
+        def send_half(self: Connection, sent: memoryview | bytes) -> None:
+            if len(sent) > 8:  # the header goes whole
+                os.write(self.fileno(), sent[: len(sent) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.write(self.fileno(), sent)
+
+        Connection._send = send_half  # type: ignore[attr-defined]  # there is no other way to be sure of the half
+
+    def _do_child(self, _: bytes) -> dict[str, object]:
+        said = subprocess.run(["cat", "/proc/self/status"], capture_output=True, check=True).stdout.decode()
+        return {"blocked": said.partition("SigBlk:")[2].split()[0]}
 
     def _do_memory(self, _: bytes) -> None:
         raise MemoryError

@@ -155,7 +155,8 @@ async def test_waiting_for_the_budget_is_no_time_of_the_servers() -> None:
 @pytest.mark.parametrize(
     ("script", "changes", "class_"),
     [
-        ([HANG], {"stall_timeout_s": 0.1}, "timeout.stall"),
+        ([HANG], {"header_timeout_s": 0.1}, "timeout.stall"),
+        ([b"HTTP/1.1 200 OK\r\n\r\nx", HANG], {"stall_timeout_s": 0.1}, "timeout.stall"),
         ([HANG], {"timeout_s": 0.1}, "timeout.total"),
         (
             [b"HTTP/1.1 200 OK\r\n\r\n", Drip(b"x" * 2_000, 0.002)],

@@ -20,6 +20,7 @@ CONFIG = FetchConfig(
     "test",
     timeout_s=20.0,
     connect_timeout_s=10.0,
+    header_timeout_s=0.9,
     stall_timeout_s=0.9,
     stall_bytes=100,
     max_bytes=200_000,

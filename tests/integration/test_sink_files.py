@@ -152,10 +152,11 @@ async def test_many_files_are_synced_by_one_call_where_that_is_safe(tmp_path: Pa
     """One syncfs stands for the fsync of each file only on file systems that report errors through it."""
     disk = RecordingDisk()
     async with FilesSink(tmp_path, {}, disk=disk) as sink:
+        entered = len(disk.steps)
         await sink.write([_result(row, Item(b"x", "jpg")) for row in range(SYNC_WHOLE_FROM)])
         await sink.flush()
     whole = whole_sync(tmp_path)
-    names = [name for name, _ in disk.steps]
+    names = [name for name, _ in disk.steps[entered:]]
     if whole is None:
         assert names.count("fsync") >= SYNC_WHOLE_FROM
     else:
@@ -202,6 +203,22 @@ async def test_publishing_onto_a_folder_names_it(tmp_path: Path) -> None:
     target.rmdir()
     async with FilesSink(tmp_path, ledger.state):
         assert target.read_bytes() == b"x"
+
+
+async def test_a_folder_that_becomes_a_link_is_not_published_into(tmp_path: Path) -> None:
+    """A link put in the place of NNNNN after a row was written stops the run; removed, it resumes."""
+    ledger = MemoryLedger()
+    (tmp_path / "elsewhere").mkdir()
+    async with FilesSink(tmp_path / "out", {}) as sink:
+        outcomes = await sink.write([_result(0, Item(b"x", "jpg"))])
+        (tmp_path / "out/00000").symlink_to(tmp_path / "elsewhere")
+        ledger.commit(outcomes, await sink.flush())
+        with pytest.raises(SinkFailed, match="00000: it is a symbolic link"):
+            await sink.publish()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (tmp_path / "out/00000").unlink()
+    async with FilesSink(tmp_path / "out", ledger.state):
+        assert (tmp_path / "out/00000/000000000.jpg").read_bytes() == b"x"
 
 
 def test_the_factory_is_found_by_name_and_can_be_pickled() -> None:

@@ -15,6 +15,7 @@ from scraper.cli.job import Job, resume, understand
 from scraper.cli.parse import parse
 from scraper.cli.signals import silence_the_tracker
 from scraper.cli.table import BUILT_IN, Command
+from scraper.config import Again, SourceConfig
 from scraper.errors import InternalFault, OutputLocked, SinkFailed, UsageError
 from scraper.ledger import Ledger, RunMeta
 from scraper.options import img2dataset
@@ -24,6 +25,7 @@ from scraper.options.shared import InputOptions, PlaceOptions, RunOptions
 from scraper.outdir import OutputFolder
 from scraper.records import Outcome
 from scraper.report import Report, render_terminal
+from scraper.sources import open_source
 
 
 @pytest.fixture(autouse=True)
@@ -95,8 +97,25 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         ),
         (["pages"], "There is no command 'pages'; there is: files, images, resume, report, results, origin."),
         (
-            ["images", "x", "--retry-failed"],
-            "There is no option --retry-failed; 'scraper images --help' lists the options.",
+            ["images", "x", "-o", "o", "--retry-failed=dsn"],
+            "There is no class of failed rows 'dsn'; did you mean dns?",
+        ),
+        (
+            ["images", "x", "-o", "o", "--set", "retry_failed=dns"],
+            "retry-failed cannot stand for --set; type --retry-failed instead.",
+        ),
+        (
+            ["images", "x", "-o", "o", "--refresh", "--overwrite"],
+            "--overwrite deletes what an earlier run left, and asks for it all anew: leave out --refresh.",
+        ),
+        (
+            ["images", "x", "-o", "o", "--refresh", "--retry-failed"],
+            "--refresh asks all failed rows again as well: leave out --retry-failed.",
+        ),
+        (
+            ["files", "x", "-o", "o", "--refresh", "--output-format", "webdataset"],
+            "--refresh needs --output-format files: in an archive or a table a row that has changed cannot take "
+            "the place of the old one. Start over with --overwrite, or choose another -o OUT.",
         ),
         (
             ["images", "x", "--format", "csv"],
@@ -197,6 +216,23 @@ def test_switches_take_values_too() -> None:
     assert job("x", "--resize-only-if-bigger=false").pipeline.settings["resize_only_if_bigger"] is False
     assert job("--resize-only-if-bigger", "False", "x").pipeline.settings["resize_only_if_bigger"] is False
     assert job("--overwrite", "x").inputs == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "failed"),
+    [
+        (["--retry-failed", "a.txt"], ()),
+        (["--retry_failed", "a.txt"], ()),
+        (["a.txt", "--retry-failed"], ()),
+        (["--retry-failed=dns,http.429", "a.txt"], ("dns", "http.429")),
+        (["--retry-failed=dns", "--retry-failed=timeout", "a.txt"], ("dns", "timeout")),
+    ],
+)
+def test_a_list_is_not_taken_for_a_class(typed: list[str], failed: tuple[str, ...]) -> None:
+    """--retry-failed takes a value only behind an equals sign: what follows it stays the list."""
+    understood = job(*typed, "-o", "out")
+    assert list(understood.inputs) == ["a.txt"]
+    assert understood.config.again == Again(failed)
 
 
 def test_lists_are_named_in_order() -> None:
@@ -343,7 +379,7 @@ def test_resume_needs_what_is_stored() -> None:
     assert stored["secret_headers"] == ["Cookie"]
     assert stored["options"]["header"] == ["X-A: 1"]
     assert stored["options"]["timeout"] == 5
-    assert not {"progress", "out", "dry_run", "set"} & set(stored["options"])
+    assert not {"progress", "out", "dry_run", "set", "retry_failed", "refresh"} & set(stored["options"])
     assert "secret=1" not in json.dumps(stored)
 
 
@@ -375,6 +411,30 @@ async def test_resume_says_what_it_cannot_go_on_with(
     code, sentence = said(capsys, "resume", str(tmp_path))
     assert (code, words in sentence) == (2, True)
     assert "scraper resume" not in render_terminal(Report.of(tmp_path))
+
+
+async def test_resume_goes_on_asking_again(capsys: pytest.CaptureFixture[str], tmp_path: Path, urls: Path) -> None:
+    """A pass that was cut short is resumed as it was said, unless something else is said now."""
+    out = tmp_path / "out"
+    columns = {"caption_col": None, "save_additional_columns": []}
+    meta = RunMeta(
+        "images",
+        {**job("x").pipeline.settings, **columns},
+        [str(urls)],
+        open_source([urls], SourceConfig()).fingerprint(),
+        {"inputs": [str(urls)], "options": {}},
+    )
+    await a_run(out, meta)
+    async with Ledger.open(OutputFolder(out).ledger_path) as ledger:
+        await ledger.begin(meta, Again(("http",)))
+    for typed, words in (
+        ([], "2 rows have ended, 1 of them to be asked again, 1 to go"),
+        (["--retry-failed=dns"], "2 rows have ended, 1 to go"),
+        (["--refresh"], "2 rows have ended, 2 of them to be asked again, 1 to go"),
+        (["--overwrite"], "2 rows of an earlier run would be deleted first"),
+    ):
+        assert main(["resume", str(out), "--dry-run", *typed]) == 0
+        assert f"{out}: {words}\n" in capsys.readouterr().out
 
 
 def test_resume_of_nothing_is_refused(tmp_path: Path) -> None:

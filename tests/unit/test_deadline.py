@@ -11,13 +11,16 @@ from scraper.deadline import Watch, Watchdog
 from scraper.errors import FetchFailed
 from scraper.testing.clock import run_virtual
 
-CONFIG = FetchConfig("test", timeout_s=60, connect_timeout_s=10, stall_timeout_s=15, stall_bytes=1024)
+CONFIG = FetchConfig(
+    "test", timeout_s=60, connect_timeout_s=10, header_timeout_s=30, stall_timeout_s=15, stall_bytes=1024
+)
 
 
 def ended(config: FetchConfig, *, feed: list[tuple[float, int]] | None = None, spent_s: float = 0.0) -> str:
     """Class and time at which a fetch ends that waits for ever.
 
-    ``feed``: wait so long, then receive so many bytes; the first entry also makes the connection.
+    ``feed``: wait so long, then receive so many bytes; the first entry also makes the connection, and the second
+    completes the headers.
     """
 
     async def fetch() -> str:
@@ -29,6 +32,8 @@ def ended(config: FetchConfig, *, feed: list[tuple[float, int]] | None = None, s
                     await asyncio.sleep(wait_s)
                     if number == 0:
                         watch.connected()
+                    elif number == 1:
+                        watch.answered()
                     watch.received += size
                 await loop.create_future()
         except FetchFailed as failed:
@@ -44,11 +49,12 @@ def ended(config: FetchConfig, *, feed: list[tuple[float, int]] | None = None, s
     ("feed", "end"),
     [
         ([], "connect.timeout 10"),
-        ([(9.5, 0)], "timeout.stall 24.5"),
-        ([(0.0, 0)], "timeout.stall 15"),
-        ([(0.0, 0), (14.0, 5_000)], "timeout.stall 29"),
-        ([(0.0, 0), (14.0, 1_023)], "timeout.stall 15"),
-        ([(0.0, 0)] + [(9.0, 1)] * 50, "timeout.stall 15"),
+        ([(9.5, 0)], "timeout.stall 39.5"),
+        ([(0.0, 0)], "timeout.stall 30"),
+        ([(0.0, 0), (29.0, 0)], "timeout.stall 44"),
+        ([(0.0, 0), (0.0, 0), (14.0, 5_000)], "timeout.stall 29"),
+        ([(0.0, 0), (0.0, 0), (14.0, 1_023)], "timeout.stall 15"),
+        ([(0.0, 0)] + [(9.0, 1)] * 50, "timeout.stall 24"),
         ([(0.0, 0)] + [(14.0, 1_024)] * 50, "timeout.total 60"),
         ([(0.0, 0)] + [(0.5, 90_000)] * 900, "timeout.total 60"),
     ],
@@ -61,6 +67,51 @@ def test_what_ends_a_fetch_and_when(feed: list[tuple[float, int]], end: str) -> 
     assert float(when) <= float(when_seen) <= float(when) + 0.25
 
 
+def test_a_limit_says_which_it_was() -> None:
+    """Silence before the headers is told from silence after them, in words that name the limit."""
+
+    async def main(phases: int) -> str:
+        dog = Watchdog(CONFIG)
+        try:
+            with Watch(dog) as watch:
+                for step in (watch.connected, watch.answered)[:phases]:
+                    step()
+                await asyncio.get_running_loop().create_future()
+        except FetchFailed as failed:
+            return str(failed)
+        finally:
+            dog.close()
+        return "nothing"
+
+    assert [run_virtual(main(phases)) for phases in range(3)] == [
+        "connect.timeout: No connection within 10 s.",
+        "timeout.stall: No response headers within 30 s.",
+        "timeout.stall: Fewer than 1024 bytes in 15 s.",
+    ]
+
+
+def test_a_connection_sought_once_more_has_its_limits_anew() -> None:
+    """What a stale connection took is not taken from the one that replaces it, nor from its response."""
+
+    async def main() -> float:
+        dog = Watchdog(CONFIG)
+        try:
+            with Watch(dog) as watch:
+                watch.connected()
+                await asyncio.sleep(9.0)
+                watch.connecting()
+                await asyncio.sleep(9.0)
+                watch.connected()
+                await asyncio.get_running_loop().create_future()
+        except FetchFailed:
+            return asyncio.get_running_loop().time()
+        finally:
+            dog.close()
+        return -1.0
+
+    assert 48.0 <= run_virtual(main()) <= 48.25
+
+
 def test_earlier_hops_count_towards_the_total() -> None:
     """The deadline is that of the attempt, redirects included."""
     assert ended(CONFIG, spent_s=55.0) == "timeout.total 5"
@@ -70,7 +121,7 @@ def test_earlier_hops_count_towards_the_total() -> None:
 def test_short_limits_are_kept_finely() -> None:
     """A limit is kept to within a quarter of itself."""
     config = FetchConfig("test", stall_timeout_s=0.02)
-    name, _, when = ended(config, feed=[(0.0, 0)]).partition(" ")
+    name, _, when = ended(config, feed=[(0.0, 0)] * 2).partition(" ")
     assert name == "timeout.stall"
     assert 0.02 <= float(when) <= 0.026
 
@@ -83,7 +134,7 @@ def test_waiting_for_us_counts_towards_nothing() -> None:
         watch = Watch(dog)
         try:
             with watch:
-                watch.connected()
+                watch.answered()
                 watch.hold()
                 await asyncio.sleep(1_000.0)
                 watch.go_on()
@@ -105,7 +156,7 @@ def test_a_loop_that_stood_still_blames_nobody() -> None:
         dog = Watchdog(CONFIG)
         try:
             with Watch(dog) as watch:
-                watch.connected()
+                watch.answered()
                 await asyncio.sleep(1.0)
                 loop._now += 70.0  # type: ignore[attr-defined]  # as SIGSTOP and SIGCONT do
                 await loop.create_future()
@@ -233,6 +284,8 @@ def test_repr_says_what_is_waited_for() -> None:
         with Watch(dog) as watch:
             seen = [repr(watch)]
             watch.connected()
+            seen.append(repr(watch))
+            watch.answered()
             watch.received = 7
             seen.append(repr(watch))
             watch.hold()
@@ -242,6 +295,7 @@ def test_repr_says_what_is_waited_for() -> None:
 
     assert run_virtual(main()) == [
         "<Watch connecting, 0.000 s, 0 bytes>",
+        "<Watch asking, 0.000 s, 0 bytes>",
         "<Watch reading, 0.000 s, 7 bytes>",
         "<Watch held, 0.000 s, 7 bytes>",
     ]

@@ -17,10 +17,11 @@ from aioresponses import aioresponses
 
 from scraper.arena import Arena
 from scraper.config import FetchConfig
-from scraper.connector import CLASS_OF, FOREIGN, FOREIGN_ASKING, Hop, failure_of
+from scraper.connector import Hop
 from scraper.deadline import Watchdog
 from scraper.decoding import Decoder
-from scraper.errors import outcome_class
+from scraper.errors import FetchFailed, OutOfResources, outcome_class
+from scraper.failures import CLASS_OF, FOREIGN, FOREIGN_ASKING, failure_of
 from scraper.fetch import Failed, Fetched, Fetcher, Redirected
 from scraper.records import Request
 from scraper.resolver import HostNotFound, LookupFailed
@@ -112,15 +113,34 @@ def test_what_an_error_becomes(error: BaseException, class_: str) -> None:
 def test_running_out_is_our_own_doing(number: int) -> None:
     """When this machine is out of something, the sentence says so and what to do; it is retried."""
 
-    async def judge() -> tuple[str, str]:
+    async def judge() -> FetchFailed:
         error = aiohttp.ClientConnectorError(KEY, OSError(number, "x"))
-        failed = failure_of(error, Hop(Watchdog(FetchConfig("test"))))
-        return failed.class_, failed.message
+        return failure_of(error, Hop(Watchdog(FetchConfig("test"))))
 
-    class_, message = run_virtual(judge())
-    assert outcome_class(class_).retry
-    assert message.startswith("This machine is out of ")
-    assert "--concurrency" in message
+    failed = run_virtual(judge())
+    assert isinstance(failed, OutOfResources)
+    assert outcome_class(failed.class_).retry
+    assert failed.message.startswith("This machine is out of ")
+    assert "--concurrency" in failed.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ClientConnectorError(KEY, OSError("Multiple exceptions: refused, too many open files")),
+        aiohttp.ClientConnectorDNSError(KEY, LookupFailed(errno.EMFILE, "a.example could not be looked up")),
+    ],
+)
+def test_running_out_is_seen_behind_other_errors(error: Exception) -> None:
+    """Where one of several addresses, or the look-up, lacked a descriptor, that is the reason and no other."""
+
+    async def judge() -> FetchFailed:
+        hop = Hop(Watchdog(FetchConfig("test")))
+        if not isinstance(error, aiohttp.ClientConnectorDNSError):
+            hop.lacking = errno.EMFILE
+        return failure_of(error, hop)
+
+    assert isinstance(run_virtual(judge()), OutOfResources)
 
 
 def test_a_reset_in_the_handshake_is_a_failed_handshake() -> None:

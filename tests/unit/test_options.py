@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pipelines import images
 from scraper import UsageError, option
-from scraper.config import FetchConfig, PermitConfig, PoolConfig, RetryConfig, SourceConfig
+from scraper.config import Again, FetchConfig, PermitConfig, PoolConfig, RetryConfig, SourceConfig
 from scraper.options import InputOptions, RunOptions, from_settings, resolve
+from scraper.options.again import check_again
 from scraper.options.layers import Layers, merge
 from scraper.options.near import likely
 from scraper.options.schema import convert, options_of, taken
@@ -241,19 +242,74 @@ def test_every_option_reaches_the_config() -> None:
     """No shared option is parsed and ignored; those of the moment are the command line's own."""
     said = RunOptions(
         concurrency=1, per_host=2, workers=3, timeout=6, connect_timeout=4, stall_timeout=5, retries=7,
-        retry_wait=8, max_bytes=9, max_failed=10, user_agent="me", header=("X-A: b",),
+        retry_wait=8, max_bytes=9, max_failed=10, user_agent="me", header=("X-A: b",), header_timeout=3,
+        network_wait=11, worker_memory=300 << 20, min_free=12, retry_failed=("dns",),
     )  # fmt: skip
-    lists = InputOptions(input_format="csv", url_col="u", caption_col="c", save_additional_columns=("d",))
+    lists = InputOptions(
+        input_format="csv", url_col="u", caption_col="c", save_additional_columns=("d",), dedupe="none"
+    )
     config = resolve(said, lists)
     fetch = config.fetch
     assert (config.permits.concurrency, config.permits.per_host, config.pool.workers) == (1, 2, 3)
     assert (fetch.timeout_s, fetch.connect_timeout_s, fetch.stall_timeout_s) == (6, 4, 5)
+    assert (fetch.header_timeout_s, config.health.wait_s, config.pool.memory_bytes) == (3, 11, 300 << 20)
+    assert (config.space.min_free, config.again, config.dedupe) == (12, Again(("dns",)), "none")
+    assert resolve(RunOptions(refresh=True), lists).again == Again(refresh=True)
     assert (config.retry.retries, config.retry.wait_s, fetch.max_bytes, config.max_failed) == (7, 8, 9, 10)
     assert (fetch.user_agent, dict(fetch.headers)) == ("me", {"x-a": "b"})
     assert config.source == SourceConfig("csv", "u", "c", ("d",))
-    of_the_moment = {"progress", "log_format", "dry_run", "overwrite", "config", "set"}
+    of_the_moment = {"progress", "log_format", "dry_run", "overwrite", "config", "set", "refresh"}
     untouched = {each.name for each in fields(RunOptions) if getattr(said, each.name) == each.default}
     assert untouched == of_the_moment
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (True, Again(())),
+        (False, Again()),
+        (None, Again()),
+        ("", Again(())),
+        ("dns,timeout", Again(("dns", "timeout"))),
+        (["timeout", "dns.", "dns"], Again(("dns", "timeout"))),
+        ("http.429", Again(("http.429",))),
+    ],
+)
+def test_what_to_ask_again_can_be_said_in_a_program(said: object, expected: Again) -> None:
+    """True is all failed rows, text and lists are classes and families, in any order."""
+    assert from_settings({"retry_failed": said}).again == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"retry_failed": "timeot"}, "There is no class of failed rows 'timeot'; did you mean timeout?"),
+        ({"retry_failed": "dns,htpp.429"}, "There is no class of failed rows 'htpp.429'; did you mean http?"),
+        ({"retry_failed": "duplicate.url"}, "There is no class of failed rows 'duplicate.url'; each begins with"),
+        ({"retry_failed": "ok"}, "There is no class of failed rows 'ok'; each begins with one of address, body"),
+        ({"retry_failed": True, "refresh": True}, "--refresh asks all failed rows again as well"),
+    ],
+)
+def test_what_cannot_be_asked_again_is_refused(settings: dict[str, object], sentence: str) -> None:
+    """A class that no row can fail with would ask for nothing, in silence; the nearest right one is named."""
+    with pytest.raises(UsageError) as refused:
+        from_settings(settings)
+    assert str(refused.value).startswith(sentence)
+
+
+def test_an_output_must_be_able_to_replace_its_rows() -> None:
+    """--refresh is for single files, and neither way of asking again goes with --overwrite."""
+    archive = images.build(output_format="webdataset")
+    for again, pipeline, overwrite, words in (
+        (Again(refresh=True), archive, False, "--refresh needs --output-format files"),
+        (Again(refresh=True), images.build(), True, "leave out --refresh"),
+        (Again(()), images.build(), True, "leave out --retry-failed"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            check_again(again, pipeline, overwrite)
+    check_again(Again(refresh=True), images.build(), overwrite=False)
+    check_again(Again(()), archive, overwrite=False)
+    check_again(Again(), archive, overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -297,6 +353,9 @@ def test_credentials_are_known_by_their_header() -> None:
         {"max_failed": -1},
         {"user_agent": " "},
         {"retries": -1},
+        {"worker_memory": "1M"},
+        {"header_timeout": 0},
+        {"dedupe": "content"},
     ],
 )
 def test_values_out_of_range_are_refused(settings: dict[str, object]) -> None:
@@ -305,7 +364,7 @@ def test_values_out_of_range_are_refused(settings: dict[str, object]) -> None:
         from_settings(settings)
 
 
-@pytest.mark.parametrize("name", ["connect_timeout", "stall_timeout"])
+@pytest.mark.parametrize("name", ["connect_timeout", "header_timeout", "stall_timeout"])
 def test_deadlines_do_not_contradict_each_other(name: str) -> None:
     """One that was said and cannot come to pass is refused; a default gives way to a shorter --timeout."""
     with pytest.raises(UsageError, match=r"-timeout 90s is more than --timeout 60s"):

@@ -11,7 +11,8 @@ import pytest
 
 from scraper.channel import ChannelStatistics
 from scraper.meter import HostMeter, Meter
-from scraper.progress import HOSTS_LOOKED_AT, Watcher, json_line, plain_line, progress
+from scraper.progress import json_line, plain_line, progress
+from scraper.snapshot import HOSTS_LOOKED_AT, Watcher
 
 
 class Clock:
@@ -95,6 +96,15 @@ def test_a_json_line_is_an_object() -> None:
     assert line["failures"] == {"http.404": 70, "dns.not_found": 10}
     assert line["queues"] == {"fetched": {"size": 12, "bound": 128}}
     assert line["slow_hosts"] == {"slow.example.org": 5_500.0, "quick.example.org": 10.0}
+
+
+def test_a_pause_is_shown_with_its_reason() -> None:
+    """Nobody takes a run that waits for the network for one that hangs."""
+    meter = busy()
+    meter.paused["network"] = "no network"
+    now = Watcher(meter, Clock()).look()
+    assert "64 in flight, paused: no network" in plain_line(now)
+    assert json.loads(json_line(now))["paused"] == ["no network"]
 
 
 def test_hosts_cost_the_same_however_many() -> None:

@@ -52,7 +52,7 @@ def test_a_row_is_the_object_that_is_documented(reader: LedgerReader) -> None:
     }  # fmt: skip
     assert expected == dict(list(first.items())[: len(expected)])
     assert list(expected) == list(first)[: len(expected)]
-    assert list(COLUMNS) == list(first)
+    assert list(COLUMNS) == [*first, "earlier"]
 
 
 def test_what_is_not_there_is_null(reader: LedgerReader) -> None:
@@ -86,6 +86,35 @@ def test_rows_can_be_chosen(reader: LedgerReader) -> None:
     assert [json.loads(line)["class"] for line in stream.getvalue().splitlines()] == ["http.404", "url.invalid"]
     assert write_results(reader, io.StringIO(), "jsonl", None, "http") == 1
     assert write_results(reader, io.StringIO(), "csv", State.OK, "http") == 0
+
+
+async def test_what_a_row_was_before_is_told_of_it(reader: LedgerReader) -> None:
+    """A row that was asked again has its earlier ends, oldest first; no other row has the key."""
+    async with Ledger.open(reader.path) as ledger:
+        await ledger.begin(RunMeta("images"))
+        for outcome in (
+            Outcome(17, ROWS[1].url, "timeout.total", message="too slow"),
+            Outcome(17, ROWS[1].url, "http.500", 500),
+            Outcome(19, ROWS[3].url, "ok", 200),
+        ):
+            await ledger.commit([outcome], {})
+    rows = [json.loads(line) for line in written(reader).splitlines()]
+    assert [row["row"] for row in rows if "earlier" in row] == [17, 19]
+    assert list(rows[1])[-1] == "earlier"
+    assert [{**one, "at": 0} for one in rows[1]["earlier"]] == [
+        {"class": "http.404", "status": 404, "at": 0, "message": 'said "no", twice\n'},
+        {"class": "timeout.total", "status": 0, "at": 0, "message": "too slow"},
+    ]
+    assert rows[1]["earlier"][0]["at"] <= rows[1]["earlier"][1]["at"] <= rows[1]["at"]
+    table = list(csv.DictReader(io.StringIO(written(reader, "csv"))))
+    assert [row["earlier"] for row in table] == ["", "http.404 timeout.total", "", "duplicate.url"]
+    chosen = [json.loads(line) for line in written(reader, "jsonl", State.OK).splitlines()]
+    assert [(row["row"], len(row.get("earlier", ()))) for row in chosen] == [(0, 0), (19, 1)]
+    assert [[one.class_ for one in reader.earlier(row)] for row in (17, 19, 0)] == [
+        ["http.404", "timeout.total"],
+        ["duplicate.url"],
+        [],
+    ]
 
 
 def test_a_reader_that_goes_away_is_no_error(reader: LedgerReader) -> None:

@@ -1,0 +1,96 @@
+"""The output's disk, watched: paused before it is full, stopped when it stays full, stopped when OUT is gone.
+
+In: what is free, once a second. Out: the frontier paused and resumed, or SinkFailed.
+Must never: block the event loop for a slow disk; let what is in flight fill the last bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from scraper.arena import Arena
+from scraper.config import SpaceConfig
+from scraper.errors import SinkFailed
+from scraper.frontier import Frontier
+from scraper.meter import Meter
+from scraper.units import show_bytes
+
+log = logging.getLogger("scraper")
+
+SPACE = "space"
+"""Why the frontier is paused."""
+
+SHARE = 20
+"""On a small disk the reserve is at most one of so many parts of it."""
+
+
+class Room(NamedTuple):
+    """What a file system has, in bytes."""
+
+    free: int
+    total: int
+
+
+def room_at(folder: Path) -> Room:
+    """What the file system of ``folder`` has for us.
+
+    Raises:
+        OSError: it cannot be asked; FileNotFoundError if the folder is gone.
+    """
+    about = os.statvfs(folder)
+    return Room(about.f_bavail * about.f_frsize, about.f_blocks * about.f_frsize)
+
+
+def is_short(room: Room, min_free: int, in_flight: int) -> bool:
+    """Whether what is in flight could use up the reserve. Never if there is to be none."""
+    return min_free > 0 and room.free < min(min_free, room.total // SHARE) + in_flight
+
+
+async def watch_space(folder: Path, config: SpaceConfig, arena: Arena, frontier: Frontier, meter: Meter) -> None:
+    """Look every ``config.every_s`` seconds. Runs until it is cancelled.
+
+    Args:
+        folder: where the run writes; it must stay there.
+        config: what to leave free, and how long to wait for it.
+        arena: how much is in flight.
+        frontier: what to pause.
+        meter: where progress sees why.
+
+    Raises:
+        SinkFailed: the folder is gone, or space has not come back within ``config.wait_s``.
+    """
+    loop = asyncio.get_running_loop()
+    short_since: float | None = None
+    while True:
+        try:
+            room = await asyncio.to_thread(room_at, folder)
+        except FileNotFoundError:
+            raise SinkFailed(f"{folder} was removed while the run went on; what it held is gone.") from None
+        except OSError as error:
+            raise SinkFailed(f"{folder} cannot be looked at any more: {error.strerror}.") from error
+        if not is_short(room, config.min_free, arena.held):
+            if short_since is not None:
+                log.warning("There is space again: going on.")
+                meter.paused.pop(SPACE, None)
+                frontier.resume(SPACE)
+            short_since = None
+        elif short_since is None:
+            log.warning(
+                "Only %s are left on the disk of %s: waiting up to %g s for more. --min-free says when to.",
+                show_bytes(room.free),
+                folder.parent.parent,
+                config.wait_s,
+            )
+            short_since = loop.time()
+            meter.paused[SPACE] = "disk nearly full"
+            frontier.pause(SPACE)
+        elif loop.time() - short_since >= config.wait_s:
+            raise SinkFailed(
+                f"Only {show_bytes(room.free)} are left on the disk of {folder.parent.parent}: free some, or "
+                "allow less with --min-free, then run the same command again; it resumes."
+            )
+        await asyncio.sleep(config.every_s)

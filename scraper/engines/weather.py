@@ -1,0 +1,115 @@
+"""What a run cannot help and must not blame its rows for: a network that is gone, a machine out of descriptors.
+
+In: how each attempt went. Out: the frontier paused and resumed, fewer permits and more, and whether a failure
+counts as the row's attempt. Rules: ``scraper.policies.health``.
+Must never: pause for longer than ``HealthConfig.wait_s``; go on for ever without a single connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from scraper.config import HealthConfig
+from scraper.engines.permits import Permits
+from scraper.errors import FetchFailed, OutOfResources, RunStopped
+from scraper.frontier import Frontier
+from scraper.meter import Meter
+from scraper.policies.health import NETWORK_CLASSES, Change, Health
+from scraper.records import Request
+
+log = logging.getLogger("scraper")
+
+NETWORK = "network"
+"""Why the frontier is paused."""
+
+STARVED_S = 60.0
+"""Without descriptors, with one fetch at a time and none that succeeds: so long, then the run stops."""
+
+CALM_S = 2.0
+"""After the last lack of descriptors, one more fetch at a time is tried each so many seconds."""
+
+
+class Weather:
+    """Looks at every attempt of a run."""
+
+    def __init__(self, config: HealthConfig, frontier: Frontier, permits: Permits, meter: Meter) -> None:
+        self._config = config
+        self._frontier = frontier
+        self._permits = permits
+        self._meter = meter
+        self._health = Health(config)
+        self._went = asyncio.Event()
+        self._starved_since: float | None = None
+        self._widen_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Weather {self._health!r}, {self._permits!r}>"
+
+    def answered(self, host: str, now: float) -> None:
+        """A server said something, whatever it was."""
+        self._starved_since = None
+        if now >= self._widen_at:
+            self._permits.more()
+            self._widen_at = now + CALM_S
+        if self._health.answered(host, now) is Change.BACK:
+            log.warning("The network is back: going on.")
+            self._resume()
+
+    def failed(self, error: FetchFailed, request: Request, now: float) -> None:
+        """An attempt at ``request`` failed.
+
+        Raises:
+            RunStopped: this machine has had nothing left to connect with for a minute.
+        """
+        if isinstance(error, OutOfResources):
+            self._starve(error, now)
+        elif error.class_ not in NETWORK_CLASSES:
+            self.answered(request.host, now)
+        elif self._health.failed(request.host, now, is_first=request.attempt == 1) is Change.GONE:
+            log.warning(
+                "Nothing answers any more: waiting up to %g s for the network, no row is given up meanwhile.",
+                self._config.wait_s,
+            )
+            self._frontier.pause(NETWORK)
+            self._meter.paused[NETWORK] = "no network"
+            self._went.set()
+
+    def counts(self, error: FetchFailed, request: Request, began: float, *, is_last: bool) -> bool:
+        """Whether the failure is an attempt of the row's; see ``Health.counts``."""
+        if isinstance(error, OutOfResources):
+            return False
+        return error.class_ not in NETWORK_CLASSES or self._health.counts(
+            request.host, began, is_last=is_last, was_excused=request.excused > 0
+        )
+
+    def pause_s(self) -> float:
+        """How long a row waits that is asked again at no cost of its own: not all at the same moment."""
+        return random.random() * self._config.probe_s
+
+    async def watch(self) -> None:
+        """While the network is gone: look for it, and at last give up. Runs until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._went.wait()
+            self._went.clear()
+            while self._health.is_gone:
+                self._frontier.let_one_through()
+                await asyncio.sleep(self._config.probe_s)
+                if self._health.looks_for_good(loop.time()) is Change.BACK:
+                    log.warning("Nothing has answered for %g s: failures count again.", self._config.wait_s)
+                    self._resume()
+
+    def _resume(self) -> None:
+        self._meter.paused.pop(NETWORK, None)
+        self._frontier.resume(NETWORK)
+
+    def _starve(self, error: OutOfResources, now: float) -> None:
+        if self._starved_since is None:
+            self._starved_since = now
+            log.warning("%s Going on with fewer at once.", error.message)
+        elif now - self._starved_since > STARVED_S:
+            raise RunStopped(f"{error.message} Nothing could be fetched for {STARVED_S:g} s; the run is kept.")
+        self._widen_at = now + CALM_S
+        self._permits.fewer()

@@ -1,0 +1,172 @@
+"""Errors of aiohttp, of sockets and of TLS, turned into ours: the one place where that is done.
+
+In: a foreign error, and the hop it ended. Out: FetchFailed with the outcome class and one sentence.
+Must never: let one through unnamed; blame a row for what this machine lacks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+
+import aiohttp
+from aiohttp import http_exceptions
+
+from scraper.connector import Hop, Protocol
+from scraper.errors import FetchFailed, OutOfResources
+from scraper.resolver import HostNotFound
+
+CLASS_OF: dict[type[BaseException], str] = {
+    aiohttp.ClientError: "protocol.malformed",
+    aiohttp.ClientPayloadError: "body.truncated",
+    aiohttp.ClientResponseError: "protocol.malformed",
+    aiohttp.ContentTypeError: "protocol.malformed",
+    aiohttp.WSServerHandshakeError: "protocol.malformed",
+    aiohttp.ClientHttpProxyError: "connect.refused",
+    aiohttp.TooManyRedirects: "redirect.loop",
+    aiohttp.InvalidURL: "url.invalid",
+    aiohttp.InvalidUrlClientError: "url.invalid",
+    aiohttp.NonHttpUrlClientError: "url.scheme",
+    aiohttp.RedirectClientError: "redirect.blocked",
+    aiohttp.InvalidUrlRedirectClientError: "redirect.blocked",
+    aiohttp.NonHttpUrlRedirectClientError: "redirect.blocked",
+    aiohttp.ClientConnectionError: "connect.reset",
+    aiohttp.ClientConnectionResetError: "connect.reset",
+    aiohttp.ServerConnectionError: "connect.reset",
+    aiohttp.ServerDisconnectedError: "connect.reset",
+    aiohttp.ServerTimeoutError: "timeout.stall",
+    aiohttp.SocketTimeoutError: "timeout.stall",
+    aiohttp.ConnectionTimeoutError: "connect.timeout",
+    aiohttp.ServerFingerprintMismatch: "tls.verify",
+    aiohttp.ClientSSLError: "tls.handshake",
+    aiohttp.ClientConnectorSSLError: "tls.handshake",
+    aiohttp.ClientConnectorCertificateError: "tls.verify",
+    aiohttp.ClientConnectorDNSError: "dns.temporary",
+    aiohttp.ClientConnectorError: "connect.refused",
+    aiohttp.ClientProxyConnectionError: "connect.refused",
+    aiohttp.ClientOSError: "connect.reset",
+    http_exceptions.HttpProcessingError: "protocol.malformed",
+    TimeoutError: "connect.timeout",
+    OSError: "connect.reset",
+    ValueError: "url.invalid",  # what aiohttp and yarl find wrong with a request
+    RuntimeError: "connect.reset",  # aiohttp's "Connection closed."; uvloop's, for a socket that went away
+}
+"""What each foreign error means, by the nearest of its bases."""
+
+FOREIGN = (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError)
+"""What aiohttp raises for the network's or the server's sake."""
+
+FOREIGN_ASKING = (ValueError, RuntimeError)
+"""What it may raise as well until it has a response. Anywhere else these are a fault of ours, and no row's end."""
+
+_BY_ERRNO = {
+    errno.ECONNREFUSED: "connect.refused",
+    errno.EHOSTUNREACH: "connect.refused",
+    errno.EHOSTDOWN: "connect.refused",
+    errno.ENETUNREACH: "connect.refused",
+    errno.ENETDOWN: "connect.refused",
+    errno.EADDRNOTAVAIL: "connect.refused",
+    errno.EACCES: "connect.refused",
+    errno.EPERM: "connect.refused",
+    errno.ETIMEDOUT: "connect.timeout",
+    errno.ECONNRESET: "connect.reset",
+    errno.ECONNABORTED: "connect.reset",
+    errno.EPIPE: "connect.reset",
+    errno.ENOTCONN: "connect.reset",
+}
+
+# Ours and not the server's.
+_OUT_OF = {
+    errno.EMFILE: "file descriptors: raise the limit (ulimit -n) or lower --concurrency",
+    errno.ENFILE: "file descriptors, on the whole machine: lower --concurrency",
+    errno.ENOBUFS: "network buffers: lower --concurrency",
+    errno.ENOMEM: "memory: lower --concurrency",
+}
+
+_NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+
+def failure_of(error: BaseException, hop: Hop) -> FetchFailed:
+    """The outcome class and sentence for a foreign error."""
+    lacking = hop.lacking or _number(error)
+    if lacking in _OUT_OF:
+        return OutOfResources("connect.reset", f"This machine is out of {_OUT_OF[lacking]}.")
+    class_ = next(CLASS_OF[kind] for kind in type(error).__mro__ if kind in CLASS_OF)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return _dns_failure(error.os_error)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return _malformed(error)
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return FetchFailed(class_, "The server closed the connection without a complete response.")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return FetchFailed(class_, f"The certificate is not accepted: {_sentence(error.certificate_error)}.")
+    if class_ == "tls.handshake":
+        return FetchFailed(class_, f"The TLS handshake failed: {_sentence(error)}.")
+    if class_.startswith("connect."):
+        return _connect_failure(error, class_, hop)
+    return FetchFailed(class_, f"{_sentence(error)}.")
+
+
+def _number(error: BaseException) -> int:
+    return (error.errno if isinstance(error, OSError) else None) or 0
+
+
+def _connect_failure(error: BaseException, class_: str, hop: Hop) -> FetchFailed:
+    if hop.shaking or isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
+        return FetchFailed("tls.handshake", f"The TLS handshake failed: {_sentence(error)}.")
+    made = "The connection broke"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        made = f"No connection to {error.host}:{error.port}"
+    return FetchFailed(_BY_ERRNO.get(_number(error), class_), f"{made}: {_sentence(error)}.")
+
+
+def ending_failure(protocol: object) -> FetchFailed | None:
+    """How a connection broke in the middle of a body; None if it did not, or ended in order."""
+    if not isinstance(protocol, Protocol):
+        return None
+    if protocol.malformed is not None:
+        return _malformed(protocol.malformed)
+    if protocol.lost is not None:
+        return FetchFailed("connect.reset", f"Cut off in the middle of the body: {_sentence(protocol.lost)}.")
+    return None
+
+
+def payload_failure(error: BaseException, protocol: object) -> FetchFailed:
+    """Why a body broke off: aiohttp says "payload not completed" for malformed framing and for resets alike."""
+    says = _sentence(error.__cause__ or error)
+    return ending_failure(protocol) or FetchFailed(
+        "body.truncated", f"The body is shorter than announced: {says}."
+    )
+
+
+def _dns_failure(error: OSError) -> FetchFailed:
+    gone = isinstance(error, HostNotFound) or (isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_HOST)
+    return FetchFailed("dns.not_found" if gone else "dns.temporary", f"{_sentence(error)}.")
+
+
+def _malformed(error: BaseException) -> FetchFailed:
+    sentence = _sentence(error)
+    # The parser has one class for "too many" and for "not a header"; its text tells them apart.
+    if "Too many headers" in sentence:
+        return FetchFailed("protocol.header_too_large", f"{sentence}.")
+    if "Got more than" in sentence:
+        return FetchFailed("protocol.header_too_large", f"{sentence.partition(' when reading')[0]} of one header.")
+    return FetchFailed("protocol.malformed", f"Not HTTP: {sentence}.")
+
+
+def _sentence(error: BaseException) -> str:
+    """What the error says, in one printable line of bounded length, without its full stop."""
+    if isinstance(error, aiohttp.ClientConnectorError):  # wraps, and pretends to be, what went wrong
+        error = error.os_error
+    if isinstance(error, ssl.SSLError):  # one that was not made by OpenSSL lacks what the others have
+        says = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+        says = says.replace("_", " ").lower()
+    elif isinstance(error, OSError) and error.errno:
+        says = os.strerror(error.errno)  # asyncio and uvloop word it differently
+    else:
+        says = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    line = " ".join(str(says).partition("\n\n")[0].split())  # the parser quotes what it read after a blank line
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return (line if len(line) <= 160 else line[:157] + "...").rstrip(".:") or type(error).__name__

@@ -1,0 +1,118 @@
+"""Is it the hosts, or is it the network? In: which attempts were answered, which not. Out: what that means.
+
+A network that goes away for half a minute fails every request of that time. Were these failures counted like any
+other, each row would use up its attempts within seconds, and a run would lose most of its list to the restart of a
+router. So failures below HTTP are evidence, of different weight:
+
+    a row's first attempt, at a host that has answered before    the network may be gone
+    the same at a host that has never answered                   says nothing: it may never have been there
+    a further attempt of a row                                   says nothing: the tail of every run is of these
+
+``failures`` in a row of the first kind, with no answer from anybody in between, and the network counts as gone:
+requests pause, one a second is let through to look, and what fails meanwhile does not count as an attempt. An
+answer, whatever it says, brings it back. After ``wait_s`` it was not the network after all: failures count again,
+until the next answer.
+
+Must never: wait for ever; hold up a run for hosts that never answered.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from scraper.config import HealthConfig
+
+HOSTS_KNOWN = 10_000
+"""Hosts remembered to have answered, the latest: a megabyte, and more than a run is talking to at one time."""
+
+NETWORK_CLASSES = frozenset(
+    {"dns.temporary", "connect.refused", "connect.timeout", "connect.reset", "timeout.stall", "timeout.total"}
+)
+"""What a network that is gone looks like from here. Anything else shows that something answered."""
+
+
+class Change(enum.Enum):
+    """What an attempt has changed."""
+
+    NOTHING = enum.auto()
+    GONE = enum.auto()
+    BACK = enum.auto()
+
+
+class Health:
+    """The network, as far as the attempts tell. Times are seconds of any monotonic clock.
+
+    Attributes:
+        is_gone: requests are to pause.
+    """
+
+    def __init__(self, config: HealthConfig) -> None:
+        self._config = config
+        self._known: dict[str, None] = {}
+        self._streak = 0
+        self._heard_at = float("-inf")
+        self._gone_since = 0.0
+        self._gone_until = float("-inf")
+        self._given_up = False
+        self.is_gone = False
+
+    def __repr__(self) -> str:
+        state = "gone" if self.is_gone else "given up" if self._given_up else "there"
+        return f"<Health: {state}, {self._streak} failures in a row>"
+
+    def answered(self, host: str, now: float) -> Change:
+        """Something came from ``host`` that was not silence."""
+        self._streak = 0
+        self._heard_at = now
+        self._given_up = False
+        if host not in self._known:
+            if len(self._known) >= HOSTS_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[host] = None
+        if not self.is_gone:
+            return Change.NOTHING
+        self._end(now)
+        return Change.BACK
+
+    def failed(self, host: str, now: float, *, is_first: bool) -> Change:
+        """An attempt at ``host``, a row's first or a further one, failed with one of ``NETWORK_CLASSES``."""
+        says_something = is_first and host in self._known
+        if not says_something or self.is_gone or self._given_up or not self._config.wait_s:
+            return Change.NOTHING
+        self._streak += 1
+        if self._streak < self._config.failures:
+            return Change.NOTHING
+        self.is_gone = True
+        self._gone_since = now
+        return Change.GONE
+
+    def counts(self, host: str, began: float, *, is_last: bool, was_excused: bool) -> bool:
+        """Whether a failed attempt counts as one of the row's.
+
+        Not while the network is gone, nor if it was gone at any time of the attempt. And a row is not given up
+        for a failure in which nobody else was heard either, before it has been tried once more: the network may
+        have gone this very moment.
+
+        Args:
+            host: whom it asked.
+            began: when the attempt began.
+            is_last: the row has no further attempt.
+            was_excused: an attempt of this row has been left uncounted before.
+        """
+        if self.is_gone or began <= self._gone_until:
+            return False
+        in_doubt = self._streak > 0 and host in self._known and self._heard_at < began
+        return not (is_last and in_doubt and not was_excused)
+
+    def looks_for_good(self, now: float) -> Change:
+        """Called now and then while it is gone: after ``wait_s`` it is not waited for any longer."""
+        if not self.is_gone or now - self._gone_since < self._config.wait_s:
+            return Change.NOTHING
+        self._given_up = True
+        self._end(now)
+        return Change.BACK
+
+    def _end(self, now: float) -> None:
+        self.is_gone = False
+        self._streak = 0
+        self._gone_until = now

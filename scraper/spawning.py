@@ -1,0 +1,68 @@
+"""How a worker process comes about: by the fork server, without the user's script, deaf to others' signals.
+
+In: nothing but this process. Out: the context for an executor, and the servers of ``multiprocessing`` running.
+
+What a terminal or a service manager sends to the whole group must end neither the workers nor the two servers,
+which by themselves know only some of these signals. They are started with all of them blocked, which a process
+inherits; a worker ignores them before it unblocks them.
+
+Must never: take a signal from this process's own threads for longer than a start takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import Any
+
+from scraper.worker import UNHEEDED
+
+_main_swap = threading.Lock()
+
+
+class WorkerContext(ForkServerContext):
+    """The forkserver context, which remembers the process it made: it is ours to watch and to kill."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: ForkServerProcess | None = None
+
+    def Process(self, *args: Any, **kwargs: Any) -> ForkServerProcess:  # type: ignore[override]  # noqa: N802
+        """Make the process. A class attribute in the base; the executor only ever calls it."""
+        self.made = ForkServerProcess(*args, **kwargs)
+        return self.made
+
+
+@contextlib.contextmanager
+def main_left_out(needed: bool) -> Iterator[None]:
+    """Keep multiprocessing from importing the user's script in each worker, unless the transform lives there.
+
+    It spares every worker that import, and a script that calls us without ``if __name__ == "__main__"`` works.
+    """
+    if needed:
+        yield
+        return
+    with _main_swap:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
+
+def start_servers() -> None:
+    """Start the fork server and the resource tracker, unless they run, with signals blocked in both."""
+    # One by one: starting the tracker unblocks two of the signals in this thread.
+    for server in (resource_tracker, forkserver):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, UNHEEDED)
+        try:
+            server.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,119 @@
+"""The rule that tells a dead network from dead hosts."""
+
+from __future__ import annotations
+
+import pytest
+
+from scraper.config import HealthConfig
+from scraper.errors import UsageError
+from scraper.policies import health
+from scraper.policies.health import Change, Health
+
+CONFIG = HealthConfig(wait_s=60.0, failures=3, probe_s=1.0)
+
+
+def gone(at: float = 10.0) -> Health:
+    """A network that has gone at that time, after ``a`` had answered at 0."""
+    found = Health(CONFIG)
+    found.answered("a", 0.0)
+    for _ in range(2):
+        assert found.failed("a", at, is_first=True) is Change.NOTHING
+    assert found.failed("a", at, is_first=True) is Change.GONE
+    return found
+
+
+def test_failures_in_a_row_at_hosts_that_answered_mean_that_it_is_gone() -> None:
+    """So many, and no answer in between."""
+    assert gone().is_gone
+
+
+def test_an_answer_in_between_begins_the_count_anew() -> None:
+    """Where anything comes through, the network is there."""
+    found = Health(CONFIG)
+    for now in range(20):
+        assert found.answered("a", now) is Change.NOTHING
+        for _ in range(2):
+            assert found.failed("a", now, is_first=True) is Change.NOTHING
+    assert not found.is_gone
+
+
+def test_hosts_that_never_answered_prove_nothing() -> None:
+    """A list of dead hosts is no reason to wait."""
+    found = Health(CONFIG)
+    found.answered("a", 0.0)
+    for n in range(100):
+        assert found.failed(f"dead{n}", 1.0, is_first=True) is Change.NOTHING
+    assert not found.is_gone
+
+
+def test_further_attempts_prove_nothing() -> None:
+    """The end of a run is made of rows that failed before, and is no reason to wait."""
+    found = Health(CONFIG)
+    found.answered("a", 0.0)
+    for _ in range(100):
+        assert found.failed("a", 1.0, is_first=False) is Change.NOTHING
+    assert not found.is_gone
+
+
+def test_any_answer_brings_it_back() -> None:
+    """The host that answers need not be one of those that failed."""
+    found = gone()
+    assert found.answered("b", 20.0) is Change.BACK
+    assert not found.is_gone
+
+
+def test_nothing_counts_while_it_is_gone_nor_what_began_then() -> None:
+    """An attempt that overlaps with the time without a network is not the row's."""
+    found = gone(at=10.0)
+    assert not found.counts("a", 10.5, is_last=False, was_excused=False)
+    assert not found.counts("dead", 10.5, is_last=True, was_excused=True)
+    found.answered("a", 40.0)
+    assert not found.counts("a", 39.0, is_last=True, was_excused=True)
+    assert found.counts("a", 40.5, is_last=True, was_excused=True)
+
+
+def test_it_is_not_waited_for_longer_than_said() -> None:
+    """Then failures count again, and do not bring another wait before something has answered."""
+    found = gone(at=10.0)
+    assert found.looks_for_good(69.0) is Change.NOTHING
+    assert found.looks_for_good(70.0) is Change.BACK
+    assert found.counts("a", 71.0, is_last=True, was_excused=True)
+    for _ in range(50):
+        assert found.failed("a", 72.0, is_first=True) is Change.NOTHING
+    found.answered("a", 80.0)
+    changes = [found.failed("a", 81.0, is_first=True) for _ in range(3)]
+    assert changes == [Change.NOTHING, Change.NOTHING, Change.GONE]
+
+
+def test_a_row_is_tried_once_more_where_nobody_was_heard() -> None:
+    """The last attempt of a row may be the first that notices."""
+    found = Health(CONFIG)
+    found.answered("a", 0.0)
+    found.failed("a", 2.0, is_first=True)
+    assert not found.counts("a", 1.0, is_last=True, was_excused=False)
+    assert found.counts("a", 1.0, is_last=True, was_excused=True)
+    assert found.counts("a", 1.0, is_last=False, was_excused=False)
+    assert found.counts("dead", 1.0, is_last=True, was_excused=False)
+    found.answered("b", 3.0)
+    assert found.counts("a", 2.5, is_last=True, was_excused=False)
+
+
+def test_no_wait_means_no_pause() -> None:
+    """--network-wait 0 turns it off."""
+    found = Health(HealthConfig(wait_s=0.0, failures=1))
+    found.answered("a", 0.0)
+    assert found.failed("a", 1.0, is_first=True) is Change.NOTHING
+    with pytest.raises(UsageError):
+        HealthConfig(wait_s=-1.0)
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broad crawl meets more hosts than are remembered; the latest are."""
+    monkeypatch.setattr(health, "HOSTS_KNOWN", 10)
+    found = Health(CONFIG)
+    for n in range(100):
+        found.answered(f"h{n}", 0.0)
+    assert len(found._known) == 10
+    assert [found.failed("h0", 1.0, is_first=True) for _ in range(3)] == [Change.NOTHING] * 3
+    assert found.failed("h99", 1.0, is_first=True) is Change.NOTHING
+    assert repr(found) == "<Health: there, 1 failures in a row>"
