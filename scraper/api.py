@@ -286,9 +286,11 @@ def run_meta(
         "caption_col": config.source.caption_col,
         "save_additional_columns": list(config.source.save_additional_columns),
     }
+    # Only where it is not the default: outputs made before there was a choice are those of the default.
+    dedupe = {"dedupe": config.dedupe} if config.dedupe != "url" else {}
     return RunMeta(
         pipeline=pipeline.name,
-        settings={**pipeline.settings, **columns},
+        settings={**pipeline.settings, **columns, **dedupe},
         inputs=[_absolute(os.fspath(each)) for each in lists],
         fingerprint=source.fingerprint(),
         options=watch.options,

@@ -179,17 +179,18 @@ class SpaceConfig:
     """When the disk is taken to be nearly full, and how long space is waited for.
 
     Attributes:
-        min_free: bytes to be left free in the output's file system, beside what is in flight. 0 for not watching.
+        min_free: bytes to be left free in the output's file system, beside what is in flight. None for 64 MiB, or
+            a twentieth of a small disk; 0 for not watching.
         wait_s: the longest pause; after it the run stops, resumable.
         every_s: how often to look.
     """
 
-    min_free: int = 64 * MIB
+    min_free: int | None = None
     wait_s: float = 300.0
     every_s: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.min_free >= 0, "--min-free must be 0 or more.")
+        _require((self.min_free or 0) >= 0, "--min-free must be 0 or more.")
 
 
 @dataclass(frozen=True, slots=True)

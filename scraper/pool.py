@@ -132,7 +132,7 @@ class Pool:
 
     async def stacks(self) -> str:
         """What each worker's threads are doing, for a log. Takes two seconds at most."""
-        stacks = {worker: "" for worker in self._open if not worker.lost}
+        stacks = {worker: "" for worker in self._open if worker.is_warm and not worker.lost}
         for worker in stacks:
             worker.ask_stacks()
         for _ in range(_STACKS_LOOKS):
@@ -141,7 +141,7 @@ class Pool:
                 stacks[worker] += worker.read_stacks()
             if all(stacks.values()):
                 break
-        return "\n".join(f"{worker}\n{text or 'no answer'}" for worker, text in stacks.items())
+        return "\n".join([repr(self), *(f"{worker}\n{text or 'no answer'}" for worker, text in stacks.items())])
 
     def break_jam(self) -> None:
         """Kill the workers whose item is over its limit; if none is, all. What they had is tried again."""

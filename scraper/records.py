@@ -27,6 +27,8 @@ def key_of(row: int) -> str:
 class Held:
     """What an earlier run has of a row that is asked again: lets a server say that nothing has changed.
 
+    A row that failed has a Held too, which holds nothing: it has ended before, and sinks need not list it twice.
+
     Attributes:
         url: where the copy came from, redirects followed; its validators mean something only there.
         etag: as the server gave it (RFC 9110 8.8.3), empty for none.
@@ -74,7 +76,7 @@ class Request:
         """The next attempt: from the row's own URL, with the attempt counted."""
         return replace(self, target="", hops=(), attempt=self.attempt + 1, spent_s=0.0)
 
-    def once_more(self) -> Request:
+    def uncounted(self) -> Request:
         """The same attempt anew, from the row's own URL: what ended it was not the row's doing."""
         return replace(self, target="", hops=(), excused=self.excused + 1, spent_s=0.0)
 

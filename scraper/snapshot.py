@@ -106,7 +106,7 @@ class Watcher:
             is_estimate=is_estimate,
             rows_per_s=rows_per_s,
             bytes_per_s=(meter.fetched_bytes - bytes_then) / seconds,
-            eta_s=left / rows_per_s if left is not None and rows_per_s > 0 else None,
+            eta_s=left / rows_per_s if left is not None and rows_per_s > 0 and not meter.paused else None,
             in_flight=meter.in_flight,
             transforming=meter.transforming,
             retries=meter.retries,

@@ -90,6 +90,7 @@ class Worker:
         config: its limits.
 
     Attributes:
+        is_warm: it has started.
         lost: no further batch can be answered.
         timed_out: it was us who killed it, for taking too long over an item.
         fault: why what it sent was no answer, though it was well; empty otherwise.
@@ -101,6 +102,7 @@ class Worker:
     """
 
     def __init__(self, transform: Transform, config: PoolConfig) -> None:
+        self.is_warm = False
         self.lost = False
         self.timed_out = False
         self.fault = ""
@@ -123,7 +125,7 @@ class Worker:
         self._resident_warm = 0
 
     def __repr__(self) -> str:
-        state = "lost" if self.lost else "up"
+        state = "lost" if self.lost else "up" if self.is_warm else "starting"
         return f"<Worker {self.pid} {state}, {self.batches} batches in flight>"
 
     @property
@@ -155,6 +157,7 @@ class Worker:
         assert process is not None
         asyncio.get_running_loop().add_reader(process.sentinel, self._died)
         self._resident_warm = _resident(self.pid)
+        self.is_warm = True
 
     def _start(self) -> None:
         """Blocking part of ``start``, in a thread."""
@@ -260,7 +263,10 @@ class Worker:
         return self._items >= self._config.recycle_items or self.resident > too_much
 
     def ask_stacks(self) -> None:
-        """Have the worker write down where its threads are, even in native code that holds the GIL."""
+        """Have the worker write down where its threads are, even in native code that holds the GIL.
+
+        Not before it is warm: until then the signal would end it.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, STACKS_SIGNAL)
 

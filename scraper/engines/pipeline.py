@@ -256,7 +256,7 @@ class _Run:
         weather.failed(error, request, now)
         wait = retry.decide(error, request.attempt, self.job.config.retry, random.random())
         if not weather.counts(error, request, since, is_last=wait is None):
-            frontier.readmit(request.once_more(), not_before=now + weather.pause_s())
+            frontier.readmit(request.uncounted(), not_before=now + weather.pause_s())
         elif wait is None:
             return _Ended(endings.of_failure(request, error, failed.timings, failed.url))
         else:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scraper.arena import Arena
-from scraper.config import SpaceConfig
+from scraper.config import MIB, SpaceConfig
 from scraper.errors import SinkFailed
 from scraper.frontier import Frontier
 from scraper.meter import Meter
@@ -24,8 +24,11 @@ log = logging.getLogger("scraper")
 SPACE = "space"
 """Why the frontier is paused."""
 
+RESERVE = 64 * MIB
+"""What is left free where nothing was said: room for the ledger to note how it ended, many times over."""
+
 SHARE = 20
-"""On a small disk the reserve is at most one of so many parts of it."""
+"""On a small disk that is at most one of so many parts of it."""
 
 
 class Room(NamedTuple):
@@ -45,9 +48,15 @@ def room_at(folder: Path) -> Room:
     return Room(about.f_bavail * about.f_frsize, about.f_blocks * about.f_frsize)
 
 
-def is_short(room: Room, min_free: int, in_flight: int) -> bool:
+def reserve(room: Room, min_free: int | None) -> int:
+    """What is to be left free, in bytes: as said, and if nothing was, what suits the disk."""
+    return min(RESERVE, room.total // SHARE) if min_free is None else min_free
+
+
+def is_short(room: Room, min_free: int | None, in_flight: int) -> bool:
     """Whether what is in flight could use up the reserve. Never if there is to be none."""
-    return min_free > 0 and room.free < min(min_free, room.total // SHARE) + in_flight
+    left = reserve(room, min_free)
+    return left > 0 and room.free < left + in_flight
 
 
 async def watch_space(folder: Path, config: SpaceConfig, arena: Arena, frontier: Frontier, meter: Meter) -> None:
@@ -80,9 +89,10 @@ async def watch_space(folder: Path, config: SpaceConfig, arena: Arena, frontier:
             short_since = None
         elif short_since is None:
             log.warning(
-                "Only %s are left on the disk of %s: waiting up to %g s for more. --min-free says when to.",
+                "Only %s are left on the disk of %s, where --min-free keeps %s: waiting up to %g s for more.",
                 show_bytes(room.free),
                 folder.parent.parent,
+                show_bytes(reserve(room, config.min_free)),
                 config.wait_s,
             )
             short_since = loop.time()

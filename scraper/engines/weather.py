@@ -16,7 +16,7 @@ from scraper.engines.permits import Permits
 from scraper.errors import FetchFailed, OutOfResources, RunStopped
 from scraper.frontier import Frontier
 from scraper.meter import Meter
-from scraper.policies.health import NETWORK_CLASSES, Change, Health
+from scraper.policies.health import NETWORK_CLASSES, Change, Health, shows_an_answer
 from scraper.records import Request
 
 log = logging.getLogger("scraper")
@@ -65,8 +65,10 @@ class Weather:
         """
         if isinstance(error, OutOfResources):
             self._starve(error, now)
-        elif error.class_ not in NETWORK_CLASSES:
+        elif shows_an_answer(error.class_):
             self.answered(request.host, now)
+        elif error.class_ not in NETWORK_CLASSES:
+            return
         elif self._health.failed(request.host, now, is_first=request.attempt == 1) is Change.GONE:
             log.warning(
                 "Nothing answers any more: waiting up to %g s for the network, no row is given up meanwhile.",
@@ -97,7 +99,7 @@ class Weather:
             while self._health.is_gone:
                 self._frontier.let_one_through()
                 await asyncio.sleep(self._config.probe_s)
-                if self._health.looks_for_good(loop.time()) is Change.BACK:
+                if self._health.looks_for_good(loop.time()) is Change.GIVEN_UP:
                     log.warning("Nothing has answered for %g s: failures count again.", self._config.wait_s)
                     self._resume()
 

@@ -116,7 +116,12 @@ class RunOptions:
     retry_wait: float = option(_default(RetryConfig, "wait_s"), unit="time", group="Patience")
     max_bytes: int = option(_default(FetchConfig, "max_bytes"), unit="size", group="Limits")
     worker_memory: int = option(_default(PoolConfig, "memory_bytes"), unit="size", group="Limits")
-    min_free: int = option(_default(SpaceConfig, "min_free"), unit="size", group="Limits")
+    min_free: int | None = option(
+        _default(SpaceConfig, "min_free"),
+        unit="size",
+        group="Limits",
+        shown="64M, at most a twentieth of the disk",
+    )
     max_failed: int = option(_default(RunConfig, "max_failed"), group="Limits")
     user_agent: str = option(
         f"scraper-pipelines/{__version__}", group="Requests", shown="scraper-pipelines/VERSION"

@@ -28,15 +28,24 @@ HOSTS_KNOWN = 10_000
 NETWORK_CLASSES = frozenset(
     {"dns.temporary", "connect.refused", "connect.timeout", "connect.reset", "timeout.stall", "timeout.total"}
 )
-"""What a network that is gone looks like from here. Anything else shows that something answered."""
+"""What a network that is gone looks like from here."""
+
+_ASKED_NOBODY = ("url.", "address.", "dns.not_found", "redirect.blocked")
+"""Failures that came about without any network, or out of a cache."""
+
+
+def shows_an_answer(class_: str) -> bool:
+    """Whether a failure of that class means that somebody was reached."""
+    return class_ not in NETWORK_CLASSES and not class_.startswith(_ASKED_NOBODY)
 
 
 class Change(enum.Enum):
-    """What an attempt has changed."""
+    """What an attempt, or time, has changed."""
 
     NOTHING = enum.auto()
     GONE = enum.auto()
     BACK = enum.auto()
+    GIVEN_UP = enum.auto()
 
 
 class Health:
@@ -110,7 +119,7 @@ class Health:
             return Change.NOTHING
         self._given_up = True
         self._end(now)
-        return Change.BACK
+        return Change.GIVEN_UP
 
     def _end(self, now: float) -> None:
         self.is_gone = False

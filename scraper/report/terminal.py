@@ -81,7 +81,9 @@ def _where(report: Report) -> Iterator[str]:
         yield f"  look at      {escaped(str(report.out / 'report.html'))}"
     if report.failed:
         yield f"  failed rows  scraper results {out} --state failed"
+    if report.is_complete and report.started_by == "command" and any(one.of.retry for one in report.failures):
+        yield f"  ask again    scraper resume {out} --retry-failed"
     if report.is_running:
         yield f"  still running (process {report.runs[-1].pid})"
     elif report.runs and not report.is_complete:
-        yield f"  not all rows have ended; {report.way_on}"
+        yield f"  the last run was cut short; {report.way_on}"

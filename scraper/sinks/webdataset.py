@@ -181,6 +181,9 @@ class WebdatasetSink:
         """Append the samples and rows of a batch, beginning new shards as they fill."""
         outcomes = []
         for result in batch:
+            if result.request.held is not None and not result.items:
+                outcomes.append(result.outcome)  # asked again in vain: an earlier shard lists it
+                continue
             shard = self._shard
             if shard is None:
                 shard = self._shard = await self._begin()

@@ -250,6 +250,20 @@ async def test_a_jam_can_be_described_and_broken() -> None:
         assert pool.answered == 3
 
 
+@pytest.mark.slow
+async def test_a_worker_that_starts_is_not_asked_for_its_stacks() -> None:
+    """The signal would end it; the description says that it is starting."""
+    pool = Pool(Obedient(warm=b"nap 400"), ONE)
+    entering = asyncio.ensure_future(pool.__aenter__())
+    while not alive():  # noqa: ASYNC110 - nobody else knows
+        await asyncio.sleep(0.001)
+    before = alive()
+    assert "starting" in await pool.stacks()
+    await entering
+    assert alive() == before
+    await pool.__aexit__(None, None, None)
+
+
 PROGRAM = """
 import asyncio, os, signal, sys
 from scraper.config import PoolConfig

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ import webdataset
 
 from scraper.errors import SinkFailed, UsageError
 from scraper.protocols import Sink, SinkState
-from scraper.records import Item, Outcome, Request, Result
+from scraper.records import Held, Item, Outcome, Request, Result
 from scraper.sinks import sink_named
 from scraper.sinks.disk import Disk
 from scraper.sinks.readback import read_items
@@ -343,3 +344,18 @@ def test_a_shard_of_no_rows_is_refused() -> None:
     """A run with it would never end a shard."""
     with pytest.raises(UsageError, match="at least 1 row"):
         WebdatasetOutput(rows_per_shard=0)
+
+
+async def test_a_row_that_fails_again_joins_no_other_shard(tmp_path: Path) -> None:
+    """A pass over rows that stay dead makes no archive without samples, and lists no row twice."""
+    request = Request(0, "http://h/0")
+    failed = Result(request, Outcome(0, "http://h/0", "http.404"))
+    again = Result(replace(request, held=Held("http://h/0")), failed.outcome)
+    state: SinkState = {}
+    for result in (failed, again):
+        async with WebdatasetSink(tmp_path, state) as sink:
+            assert await sink.write([result]) == [failed.outcome]
+            state = await sink.finish()
+            await sink.publish()
+    assert sorted(path.name for path in tmp_path.glob("*.tar")) == ["00000.tar"]
+    assert pq.read_table(tmp_path / "00000.parquet").num_rows == 1

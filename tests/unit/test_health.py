@@ -76,7 +76,7 @@ def test_it_is_not_waited_for_longer_than_said() -> None:
     """Then failures count again, and do not bring another wait before something has answered."""
     found = gone(at=10.0)
     assert found.looks_for_good(69.0) is Change.NOTHING
-    assert found.looks_for_good(70.0) is Change.BACK
+    assert found.looks_for_good(70.0) is Change.GIVEN_UP
     assert found.counts("a", 71.0, is_last=True, was_excused=True)
     for _ in range(50):
         assert found.failed("a", 72.0, is_first=True) is Change.NOTHING
@@ -117,3 +117,24 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [found.failed("h0", 1.0, is_first=True) for _ in range(3)] == [Change.NOTHING] * 3
     assert found.failed("h99", 1.0, is_first=True) is Change.NOTHING
     assert repr(found) == "<Health: there, 1 failures in a row>"
+
+
+@pytest.mark.parametrize(
+    ("class_", "shows"),
+    [
+        ("http.404", True),
+        ("body.truncated", True),
+        ("protocol.malformed", True),
+        ("tls.verify", True),
+        ("redirect.loop", True),
+        ("connect.refused", False),
+        ("timeout.stall", False),
+        ("url.invalid", False),
+        ("url.scheme", False),
+        ("dns.not_found", False),
+        ("address.blocked", False),
+    ],
+)
+def test_which_failures_show_that_somebody_was_reached(class_: str, shows: bool) -> None:
+    """A row that fails without being asked says nothing of the network."""
+    assert health.shows_an_answer(class_) is shows

@@ -217,7 +217,7 @@ async def test_a_copy_is_known_with_its_validators(path: Path) -> None:
 
 
 async def test_only_rows_of_the_pass_are_held(path: Path) -> None:
-    """Rows that are not asked again, or have had their turn, or have nothing, are left out."""
+    """Rows that are not asked again, or have had their turn, are left out; a row that failed holds nothing."""
     copies = [ended(row, path=f"{row}.jpg", etag=f'"{row}"') for row in (0, 1)]
     await a_run(path, Again(), *copies, ended(2, "http.404"), ended(3), exit_code=0)
     async with Ledger.open(path) as ledger:
@@ -225,11 +225,12 @@ async def test_only_rows_of_the_pass_are_held(path: Path) -> None:
         assert await ledger.held(0, 10) == {}
     async with Ledger.open(path) as ledger:
         await ledger.begin(META, REFRESH)
-        assert set(await ledger.held(0, 10)) == {0, 1}
-        assert set(await ledger.held(1, 10)) == {1}
+        assert set(await ledger.held(0, 10)) == {0, 1, 2, 3}
+        assert (await ledger.held(2, 3))[2] == Held("http://h/2")
+        assert set(await ledger.held(1, 10)) == {1, 2, 3}
         assert await ledger.held(10, 20) == {}
         await ledger.commit([ended(0, "ok.not_modified")], {})
-        assert set(await ledger.held(0, 10)) == {1}
+        assert set(await ledger.held(0, 10)) == {1, 2, 3}
 
 
 @pytest.mark.parametrize(
@@ -239,8 +240,8 @@ async def test_only_rows_of_the_pass_are_held(path: Path) -> None:
         (ended(0, path="a.jpg", etag='"é"', last_modified="x" * 1_025), Held("http://h/0", path="a.jpg")),
         (ended(0, path="a.jpg", etag="", last_modified="a\r\nb: c"), Held("http://h/0", path="a.jpg")),
         (ended(0, etag='W/"1"'), Held("http://h/0", 'W/"1"')),
-        (ended(0, "image.decode", etag='"1"'), None),
-        (ended(0), None),
+        (ended(0, "image.decode", etag='"1"'), Held("http://h/0")),
+        (ended(0), Held("http://h/0")),
     ],
 )  # fmt: skip
 async def test_what_is_odd_is_not_kept(path: Path, outcome: Outcome, expected: Held | None) -> None:
@@ -282,7 +283,7 @@ NOT_MODIFIED = Outcome(0, "http://h/0", "ok.not_modified", 304, 1, final_url="ht
             Held("http://h/0", path="00000/000000000.png"),
             ended(0, bytes=7, sha256="cd" * 32, path="00000/000000000.png"),
         ),
-        ([ended(0)], None, ended(0)),
+        ([ended(0)], Held("http://h/0"), ended(0)),
     ],
 )  # fmt: skip
 async def test_a_copy_stays_known_until_another_comes(

@@ -104,6 +104,7 @@ def test_a_pause_is_shown_with_its_reason() -> None:
     meter.paused["network"] = "no network"
     now = Watcher(meter, Clock()).look()
     assert "64 in flight, paused: no network" in plain_line(now)
+    assert now.eta_s is None
     assert json.loads(json_line(now))["paused"] == ["no network"]
 
 

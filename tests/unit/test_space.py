@@ -30,13 +30,16 @@ CONFIG = SpaceConfig(min_free=64 * MIB, wait_s=10.0, every_s=1.0)
         (Room(100 * MIB, 10_000 * MIB), 64 * MIB, 0, False),
         (Room(63 * MIB, 10_000 * MIB), 64 * MIB, 0, True),
         (Room(100 * MIB, 10_000 * MIB), 64 * MIB, 50 * MIB, True),
-        (Room(2 * MIB, 2 * MIB), 64 * MIB, 0, False),
-        (Room(MIB // 20, 2 * MIB), 64 * MIB, 0, True),
+        (Room(63 * MIB, 10_000 * MIB), None, 0, True),
+        (Room(65 * MIB, 10_000 * MIB), None, 0, False),
+        (Room(2 * MIB, 2 * MIB), None, 0, False),
+        (Room(MIB // 20, 2 * MIB), None, 0, True),
+        (Room(5_000 * MIB, 10_000 * MIB), 6_000 * MIB, 0, True),
         (Room(0, 10_000 * MIB), 0, 50 * MIB, False),
     ],
 )
-def test_what_counts_as_short(room: Room, min_free: int, in_flight: int, short: bool) -> None:
-    """The reserve, or a twentieth of a small disk, beside what is in flight; 0 is never short."""
+def test_what_counts_as_short(room: Room, min_free: int | None, in_flight: int, short: bool) -> None:
+    """What was said, or 64 MiB, or a twentieth of a small disk, beside what is in flight; 0 is never short."""
     assert is_short(room, min_free, in_flight) is short
 
 
