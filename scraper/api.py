@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -23,7 +24,7 @@ from typing import Any, BinaryIO, TextIO
 
 from scraper._version import __version__
 from scraper.allocator import tune_allocator
-from scraper.config import Pipeline, RunConfig
+from scraper.config import Pipeline, RunConfig, SourceConfig
 from scraper.descriptors import room_for
 from scraper.engines import Job, engine_named
 from scraper.engines.reader import in_daemon_thread
@@ -46,6 +47,9 @@ log = logging.getLogger("scraper")
 INTERRUPTED = 130
 """What the ledger notes as the exit of a run that was stopped before its end."""
 
+LAST_RESORT_S = 10.0
+"""For a run that is stuck to end all the same: what is not stuck ends within moments."""
+
 Urls = Iterable[str | Mapping[str, object]]
 Lists = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -61,7 +65,8 @@ class Watch:
         log_format: how warnings are written there; None for not at all.
         on_report: called with the report before the page is written, which takes a second.
         options: what ``scraper resume`` needs to run the same command; kept with the output.
-        last_resort: told why, when a disk that never answers keeps the run from ending; may end the process.
+        last_resort: told why, when a run that is stuck was told to end and has not within 10 s; it may end the
+            process. Called in a thread.
     """
 
     stop: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
@@ -158,6 +163,7 @@ async def arun(
     meta = await asyncio.to_thread(run_meta, pipeline, source, lists, config, watch)
     tune_allocator()
     async with AsyncExitStack() as stack:
+        last_resort = stack.enter_context(_in_the_end(watch.last_resort))
         folder = OutputFolder(out, overwrite=overwrite)
         stack.push(folder.__exit__)
         await asyncio.to_thread(folder.__enter__)
@@ -173,14 +179,15 @@ async def arun(
             config=config,
             ledger=ledger,
             sink=pipeline.open_sink(folder.root, ledger.sink_state),
+            out=folder.root,
             state=folder.state_dir,
             scratch=folder.tmp_dir,
             meter=Meter(),
             stop=watch.stop,
-            last_resort=watch.last_resort,
+            last_resort=last_resort,
         )
         # While the network is waited for, rather than at the end; a run that finds nothing to do writes no page.
-        warming = asyncio.ensure_future(asyncio.to_thread(warm_up)) if ledger.is_empty else None
+        warming = asyncio.ensure_future(asyncio.to_thread(_warm_up)) if ledger.is_empty else None
         await _run_to_end(job, watch)
         if not await asyncio.to_thread(folder.ledger_path.exists):
             raise SinkFailed(f"{folder.root} was removed while the run went on; what it held is gone.")
@@ -192,6 +199,30 @@ async def arun(
         if warming is not None:
             await warming
     return report
+
+
+@contextlib.contextmanager
+def _in_the_end(do: Callable[[RunStopped], None]) -> Iterator[Callable[[RunStopped], None]]:
+    """What calls ``do`` with an error once 10 s have passed since, unless the block has been left by then."""
+    timers: list[threading.Timer] = []
+
+    def arm(why: RunStopped) -> None:
+        timer = threading.Timer(LAST_RESORT_S, do, (why,))
+        timer.daemon = True
+        timers.append(timer)
+        timer.start()
+
+    try:
+        yield arm
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def _warm_up() -> None:
+    """Import what the report needs; whatever hinders that is said by the report, if it still does then."""
+    with contextlib.suppress(Exception):
+        warm_up()
 
 
 def _that_fits(config: RunConfig) -> RunConfig:
@@ -287,10 +318,11 @@ def run_meta(
         "save_additional_columns": list(config.source.save_additional_columns),
     }
     # Only where it is not the default: outputs made before there was a choice are those of the default.
-    dedupe = {"dedupe": config.dedupe} if config.dedupe != "url" else {}
+    chosen = {"dedupe": config.dedupe, "url_col": config.source.url_col}
+    defaults = {"dedupe": "url", "url_col": SourceConfig().url_col}
     return RunMeta(
         pipeline=pipeline.name,
-        settings={**pipeline.settings, **columns, **dedupe},
+        settings={**pipeline.settings, **columns, **{n: v for n, v in chosen.items() if v != defaults[n]}},
         inputs=[_absolute(os.fspath(each)) for each in lists],
         fingerprint=source.fingerprint(),
         options=watch.options,

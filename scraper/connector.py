@@ -19,6 +19,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.http import RawResponseMessage
 
 from scraper.deadline import Watch, Watchdog
+from scraper.descriptors import idle_hosts
 from scraper.records import Timings
 from scraper.resolver import LACKING, Resolver
 
@@ -32,8 +33,7 @@ KEEP_ALIVE_S = 15.0
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 IDLE_HOSTS = 256
-"""Hosts whose idle connections are kept; a broad crawl meets thousands while the keep-alive time lasts, and a
-process has 1,024 descriptors."""
+"""Most hosts whose idle connections are kept; a broad crawl meets thousands while the keep-alive time lasts."""
 
 HEAD_BYTES = 256 * 1024
 """Most that is read before a body: the headers, and all interim responses before them (RFC 9110 15.2), of which a
@@ -274,6 +274,7 @@ class Connector(aiohttp.TCPConnector):
             keepalive_timeout=KEEP_ALIVE_S,
             socket_factory=self._socket,
         )
+        self._keep_hosts = idle_hosts(IDLE_HOSTS)
 
     def _socket(self, address: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address
@@ -304,7 +305,7 @@ class Connector(aiohttp.TCPConnector):
         return None
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> client_proto.ResponseHandler:
-        self._let_go_of_idle(keep=IDLE_HOSTS)
+        self._let_go_of_idle(keep=self._keep_hosts)
         protocol = await super()._create_connection(*args, **kwargs)
         HOP.get().usable(reused=False)
         return protocol

@@ -12,6 +12,9 @@ RESERVED = 96
 
 LEAST = 4
 
+IDLE_SHARE = 8
+"""Idle connections are kept for at most one host to so many descriptors; a broad crawl meets thousands."""
+
 
 def room_for(concurrency: int) -> int:
     """As many of the fetches as there may be connections, the soft limit of open files raised to the hard one.
@@ -28,3 +31,9 @@ def room_for(concurrency: int) -> int:
     if soft == resource.RLIM_INFINITY:
         return concurrency
     return min(concurrency, max(LEAST, soft - RESERVED))
+
+
+def idle_hosts(most: int) -> int:
+    """For how many hosts idle connections may be kept, at most ``most``."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if soft == resource.RLIM_INFINITY else min(most, max(1, soft // IDLE_SHARE))

@@ -106,6 +106,11 @@ class Ledger:
         return self._sink_state
 
     @property
+    def last_row(self) -> int:
+        """The highest row that has an outcome; -1 if none has."""
+        return self._last_row
+
+    @property
     def is_empty(self) -> bool:
         """Whether no row has an outcome yet."""
         return self._last_row < 0

@@ -10,8 +10,12 @@ Fields travel as ``logger.info("robots.txt unreachable", extra={"host": host})``
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import logging
+import os
+import stat
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -97,7 +101,18 @@ class _Quiet:
 
 
 class _FileHandler(_Quiet, logging.FileHandler):
-    pass
+    """Appends to a plain file: not through a link that leads out of OUT, and not to a pipe that nobody reads."""
+
+    def _open(self) -> io.TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_opened)
+
+
+def _opened(path: str, flags: int) -> int:
+    number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "it is no file", path)
+    return number
 
 
 class _StreamHandler(_Quiet, logging.StreamHandler[TextIO]):

@@ -200,7 +200,10 @@ def _to_store(every: Mapping[str, object], lists: Sequence[str]) -> dict[str, ob
 
 
 def _absolute(given: str) -> str:
-    return given if given == "-" or "://" in given else os.path.abspath(given)  # noqa: PTH100 - keeps globs and links
+    try:
+        return given if given == "-" or "://" in given else os.path.abspath(given)  # noqa: PTH100 - keeps globs and links
+    except FileNotFoundError:
+        raise UsageError("The current folder was removed: change to one that is there.") from None
 
 
 async def _run(job: Job) -> int:

@@ -142,6 +142,8 @@ def _normal(arguments: Sequence[str], options: Iterable[Option]) -> list[str]:
             if found is not None and found.kind is bool and not equals and rest[:1] in (["True"], ["False"]):
                 equals, value = "=", rest.pop(0)
             if found is not None and found.bare:
+                if equals and not value.strip():  # a shell variable that is not set, and would mean all
+                    raise UsageError(f"--{found.name}= names nothing: name something, or leave out the =.")
                 equals = "="  # or what follows would be taken for its value
             argument = f"--{found.name if found else dashed(name)}{equals}{value}"
         normal.append(argument)

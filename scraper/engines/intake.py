@@ -5,15 +5,18 @@ Must never: ask a row that has ended and is not to be asked again; hold more tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+import stat
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from scraper.engines import endings
 from scraper.engines.job import Job
 from scraper.policies.urls import sameness
-from scraper.records import Outcome, Request, Result
+from scraper.records import Held, Outcome, Request, Result
 from scraper.seen import Seen
 
 
@@ -22,6 +25,22 @@ class Sorted(NamedTuple):
 
     fresh: list[Request]
     ended: list[Result]
+
+
+def _that_are_there(out: Path, held: Mapping[int, Held]) -> dict[int, Held]:
+    """A copy that somebody removed, emptied or replaced by something else is asked for as if it had never been."""
+
+    def checked(copy: Held) -> Held:
+        if not (copy.etag or copy.last_modified):
+            return copy
+        try:
+            about = (out / (copy.path or "")).lstat()
+        except OSError:
+            about = None
+        is_there = about is not None and stat.S_ISREG(about.st_mode) and about.st_size > 0
+        return copy if is_there else replace(copy, etag="", last_modified="")
+
+    return {row: checked(copy) for row, copy in held.items()}
 
 
 class Intake:
@@ -64,7 +83,7 @@ class Intake:
         ended: list[Result] = []
         if len(done) == len(chunk):
             return Sorted(fresh, ended)
-        held = await job.ledger.held(first, end) if job.config.again else {}
+        held = await self._held(first, end) if job.config.again else {}
         for row in chunk:
             if row.row in done:
                 continue
@@ -77,6 +96,11 @@ class Intake:
             else:
                 fresh.append(row)
         return Sorted(fresh, ended)
+
+    async def _held(self, first: int, end: int) -> dict[int, Held]:
+        """What earlier runs have of the rows that are asked again, without what is no longer there."""
+        held = await self._job.ledger.held(first, end)
+        return await asyncio.to_thread(_that_are_there, self._job.out, held)
 
     async def _earlier(self, chunk: Sequence[Request | Outcome], done: Collection[int]) -> dict[int, int]:
         """Rows of the chunk that ask for what an earlier row asks for, and which that is."""

@@ -38,12 +38,13 @@ class Job:
         config: the run's settings.
         ledger: open, and begun for this pipeline and list.
         sink: not entered yet; the engine enters it.
+        out: the output folder; the paths of outcomes are relative to it.
         state: a folder for files that outlive the run, as the output does.
         scratch: a folder for files that do not outlive it.
         meter: where the engine counts.
         stop: set by whoever wants the run to end early.
-        last_resort: told why, when the run cannot be ended from within: a disk that never answers. It may end the
-            process; where it returns, the engine raises the error and waits.
+        last_resort: told why, before the engine raises the error of a run that is stuck: it may be unable to end,
+            and then somebody has to end the process.
     """
 
     pipeline: Pipeline
@@ -53,6 +54,7 @@ class Job:
     config: RunConfig
     ledger: Ledger
     sink: Sink
+    out: Path
     state: Path
     scratch: Path
     meter: Meter

@@ -71,7 +71,7 @@ class Movement:
             return Wait.SERVERS
         if meter.paused:
             return Wait.PAUSE
-        if frontier.queued == 0 and not self._rows.is_at_end:
+        if frontier.queued == 0 and self._rows.is_wanted:
             return Wait.LIST
         return Wait.TIME if frontier.deferred else Wait.UNKNOWN
 

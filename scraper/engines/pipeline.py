@@ -40,7 +40,7 @@ from dataclasses import dataclass
 from scraper.arena import Arena, Slot
 from scraper.backlog import Backlog
 from scraper.channel import Channel
-from scraper.config import RunConfig
+from scraper.config import MIB, RunConfig
 from scraper.engines import endings
 from scraper.engines.committer import Committer
 from scraper.engines.intake import Intake
@@ -51,7 +51,7 @@ from scraper.engines.reader import Reader
 from scraper.engines.space import watch_space
 from scraper.engines.stuck import watch_movement
 from scraper.engines.weather import Weather
-from scraper.errors import InternalFault, RunStopped, ScraperError, leaves
+from scraper.errors import InternalFault, RunStopped, ScraperError, UsageError, leaves
 from scraper.fetch import Failed, Fetched, Fetcher, NotModified, Redirected
 from scraper.frontier import Frontier
 from scraper.meter import HostMeter
@@ -64,6 +64,9 @@ READ_AHEAD = 2_000
 
 WRITE_BATCH = 256
 """Most results in one write: at 5,000 rows a second that is a write every 50 ms."""
+
+WRITE_BYTES = 8 * MIB
+"""Most bytes of one write, or little more: a disk of 30 KB a second is still seen to move by ``engines.stuck``."""
 
 HOSTS_METERED = 1_000
 """Hosts that progress tells apart, the latest; a broad crawl has more, and nobody reads more."""
@@ -104,6 +107,10 @@ def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     fault = InternalFault(f"An internal error ended the run: {causes[0]!r}. What was written is kept.")
     fault.__cause__ = causes[0]
     return fault
+
+
+def _bytes_of(ended: _Ended) -> float:
+    return sum(len(item.data) for item in ended.result.items)
 
 
 def _stuck_after_s(config: RunConfig) -> float:
@@ -203,9 +210,20 @@ class _Run:
         else:
             if not self.job.stop.is_set():
                 self.meter.rows_total = self.meter.rows_read
+                self.list_error = self.too_short()
         frontier.close()
         if not self.is_work.done():
             self.is_work.set_result(False)
+
+    def too_short(self) -> UsageError | None:
+        """What is wrong with a list that ends before rows that have ended: a pipe that broke, most likely."""
+        read, held = self.meter.rows_read, self.job.ledger.last_row + 1
+        if read >= held:
+            return None
+        return UsageError(
+            f"The list has {read} rows, and {held} have ended already: it is another list, or was cut short. "
+            "Give the whole list again, choose another -o OUT, or start over with --overwrite."
+        )
 
     async def fetch(self, frontier: Frontier, fetcher: Fetcher, weather: Weather) -> None:
         """Frontier → ``fetched``, or back to the frontier, or → ``ended``. One of ``concurrency`` workers."""
@@ -261,6 +279,8 @@ class _Run:
             return _Ended(endings.of_failure(request, error, failed.timings, failed.url))
         else:
             self.meter.retries += 1
+            if error.retry_after_s:
+                frontier.hold(request.host, now + wait)  # said of the server, not of the one URL (RFC 9110 10.2.3)
             frontier.readmit(request.again(), not_before=now + wait)
         return None
 
@@ -295,7 +315,11 @@ class _Run:
         commit = self.job.config.commit
         due = loop.time() + commit.every_s
         try:
-            while (batch := await self.ended.take(WRITE_BATCH, wait_s=max(0.0, due - loop.time()))) is not None:
+            while True:
+                wait_s = max(0.0, due - loop.time())
+                batch = await self.ended.take(WRITE_BATCH, wait_s=wait_s, cost=_bytes_of, most=WRITE_BYTES)
+                if batch is None:
+                    break
                 if batch:
                     await self.write_batch(batch, committer)
                 if loop.time() >= due or len(committer.pending) >= commit.every_rows:

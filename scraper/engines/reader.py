@@ -62,6 +62,11 @@ class Reader(Generic[T]):
             self._tell()
             self._changed.notify()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits in ``take``, and the list has not given anything yet."""
+        return self._wanted is not None
+
     async def take(self) -> list[T]:
         """The rows read since the last call, waiting for at least one; empty at the end.
 

@@ -59,6 +59,11 @@ def is_short(room: Room, min_free: int | None, in_flight: int) -> bool:
     return left > 0 and room.free < left + in_flight
 
 
+def _identity(folder: Path) -> object:
+    about = folder.stat()
+    return about.st_dev, about.st_ino
+
+
 async def watch_space(folder: Path, config: SpaceConfig, arena: Arena, frontier: Frontier, meter: Meter) -> None:
     """Look every ``config.every_s`` seconds. Runs until it is cancelled.
 
@@ -74,13 +79,18 @@ async def watch_space(folder: Path, config: SpaceConfig, arena: Arena, frontier:
     """
     loop = asyncio.get_running_loop()
     short_since: float | None = None
+    began_in: object = None
     while True:
         try:
             room = await asyncio.to_thread(room_at, folder)
+            is_in = await asyncio.to_thread(_identity, folder)
         except FileNotFoundError:
             raise SinkFailed(f"{folder} was removed while the run went on; what it held is gone.") from None
         except OSError as error:
             raise SinkFailed(f"{folder} cannot be looked at any more: {error.strerror}.") from error
+        began_in = began_in or is_in
+        if is_in != began_in:
+            raise SinkFailed(f"{folder} was replaced while the run went on; what this run wrote is elsewhere.")
         if not is_short(room, config.min_free, arena.held):
             if short_since is not None:
                 log.warning("There is space again: going on.")

@@ -8,8 +8,10 @@ for the fault nobody has thought of.
     the list, a time, a pause                   nothing: these may take as long as they take
     servers                                     the fetches under way end as ``timeout.total``
     workers                                     the workers are killed; their items are tried anew, alone
-    the disk                                    the run stops; see ``Job.last_resort``
+    the disk                                    the run stops
     nothing that we know of, or still the same  the run stops
+
+A run that stops may be unable to: a thread that waits for a dead disk cannot be ended. See ``Job.last_resort``.
 
 Must never: take a process that was stopped, or a machine that slept, for one that is stuck.
 """
@@ -98,8 +100,7 @@ async def watch_movement(
             await _describe(stage, wait, limit_s)
             if is_broken or wait not in breaks:
                 fault = _fault(wait, limit_s)
-                if wait is Wait.DISK:
-                    last_resort(fault)
+                last_resort(fault)
                 raise fault
             breaks[wait]()
             since, is_broken = loop.time(), True

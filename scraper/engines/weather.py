@@ -31,6 +31,10 @@ CALM_S = 2.0
 """After the last lack of descriptors, one more fetch at a time is tried each so many seconds."""
 
 
+def _is_first(request: Request) -> bool:
+    return request.attempt == 1 and not request.excused
+
+
 class Weather:
     """Looks at every attempt of a run."""
 
@@ -69,7 +73,7 @@ class Weather:
             self.answered(request.host, now)
         elif error.class_ not in NETWORK_CLASSES:
             return
-        elif self._health.failed(request.host, now, is_first=request.attempt == 1) is Change.GONE:
+        elif self._health.failed(request.host, now, is_first=_is_first(request)) is Change.GONE:
             log.warning(
                 "Nothing answers any more: waiting up to %g s for the network, no row is given up meanwhile.",
                 self._config.wait_s,

@@ -5,25 +5,30 @@ other, each row would use up its attempts within seconds, and a run would lose m
 router. So failures below HTTP are evidence, of different weight:
 
     a row's first attempt, at a host that has answered before    the network may be gone
-    the same at a host that has never answered                   says nothing: it may never have been there
+    the same at a host that has never answered                   says little: it may never have been there
     a further attempt of a row                                   says nothing: the tail of every run is of these
 
-``failures`` in a row of the first kind, with no answer from anybody in between, and the network counts as gone:
-requests pause, one a second is let through to look, and what fails meanwhile does not count as an attempt. An
-answer, whatever it says, brings it back. After ``wait_s`` it was not the network after all: failures count again,
-until the next answer.
+``failures`` in a row of the first kind, with no answer from anybody in between, or four times as many of the first
+two kinds, at so many different hosts, and the network counts as gone. Requests pause, one a second is let through
+to look, and what fails meanwhile does not count as an attempt. An answer, whatever it says, brings it back. After
+``wait_s`` it was not the network after all: failures count again, until the next answer.
 
-Must never: wait for ever; hold up a run for hosts that never answered.
+Must never: wait for ever; hold up a run for one host that never answered.
 """
 
 from __future__ import annotations
 
 import enum
+from collections import Counter
 
 from scraper.config import HealthConfig
 
 HOSTS_KNOWN = 10_000
 """Hosts remembered to have answered, the latest: a megabyte, and more than a run is talking to at one time."""
+
+STRANGERS_WEIGH = 4
+"""So many times more failures are needed where hosts are strangers. Of old links half may be dead: 32 in a row are
+then one in four thousand million."""
 
 NETWORK_CLASSES = frozenset(
     {"dns.temporary", "connect.refused", "connect.timeout", "connect.reset", "timeout.stall", "timeout.total"}
@@ -59,6 +64,7 @@ class Health:
         self._config = config
         self._known: dict[str, None] = {}
         self._streak = 0
+        self._strangers: Counter[str] = Counter()
         self._heard_at = float("-inf")
         self._gone_since = 0.0
         self._gone_until = float("-inf")
@@ -72,6 +78,7 @@ class Health:
     def answered(self, host: str, now: float) -> Change:
         """Something came from ``host`` that was not silence."""
         self._streak = 0
+        self._strangers.clear()
         self._heard_at = now
         self._given_up = False
         if host not in self._known:
@@ -85,11 +92,16 @@ class Health:
 
     def failed(self, host: str, now: float, *, is_first: bool) -> Change:
         """An attempt at ``host``, a row's first or a further one, failed with one of ``NETWORK_CLASSES``."""
-        says_something = is_first and host in self._known
-        if not says_something or self.is_gone or self._given_up or not self._config.wait_s:
+        if not is_first or self.is_gone or self._given_up or not self._config.wait_s:
             return Change.NOTHING
-        self._streak += 1
-        if self._streak < self._config.failures:
+        if host in self._known:
+            self._streak += 1
+        elif host in self._strangers or len(self._strangers) < HOSTS_KNOWN:
+            self._strangers[host] += 1
+        enough = self._config.failures
+        if self._streak < enough and not (
+            self._streak + self._strangers.total() >= STRANGERS_WEIGH * enough and len(self._strangers) >= enough
+        ):
             return Change.NOTHING
         self.is_gone = True
         self._gone_since = now
@@ -124,4 +136,5 @@ class Health:
     def _end(self, now: float) -> None:
         self.is_gone = False
         self._streak = 0
+        self._strangers.clear()
         self._gone_until = now

@@ -248,7 +248,10 @@ class Disk:
         path.unlink(missing_ok=True)
 
     def remove_tree(self, path: Path) -> None:
-        """Remove a folder and what is in it; symbolic links are removed, not followed."""
+        """Remove a folder and what is in it; symbolic links, this one too, are removed, not followed."""
+        if not stat.S_ISDIR(mode_of(path) or 0):
+            self.remove(path)
+            return
         for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
             if entry.is_dir(follow_symlinks=False):
                 self.remove_tree(Path(entry.path))
@@ -258,11 +261,11 @@ class Disk:
         path.rmdir()
 
     def claim(self, out: Path, *below: Path) -> None:
-        """Make the output folder and ours below it, and see that ``out`` can be written to.
-
-        The folder's own name is made durable here, since nothing in it is safer than that.
-        """
+        """Make the output folder, whose name is made durable, and ours below it; see that it can be written to."""
         for folder in (out, *below):
+            # OUT itself may be a link, by the user's wish; what is ours in it may not lead out of it.
+            if folder != out and stat.S_ISLNK(mode_of(folder) or 0):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
             self.make_folder(folder)
         if not os.access(out, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))

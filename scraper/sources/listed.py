@@ -23,8 +23,8 @@ Rows = Generator[Request | Outcome, None, int]
 
 MIB = 1024 * 1024
 
-_DIGEST_WHOLE = 64 * MIB
-"""Lists of up to this many bytes together are digested whole: well under a second."""
+_DIGEST_WHOLE = 4096 * MIB
+"""Lists of up to this many bytes together are digested whole, at more than a gigabyte a second."""
 
 _CHECKED_WHOLE = 16 * MIB
 """Compressed lists of up to this many bytes are unpacked once before the first row: a fraction of a second."""
@@ -127,7 +127,7 @@ class ListSource:
     def fingerprint(self) -> str:
         """Digest of what the lists hold and which column is the URL; where the lists lie does not matter.
 
-        Over 64 MiB in all, only the size and the first and last MiB of each list are looked at.
+        Over 4 GiB in all, only the size, the time of change and the first and last MiB of each list are looked at.
         """
         if any(listed.size is None for listed in self._lists):
             return ""
@@ -139,6 +139,8 @@ class ListSource:
             url_col = "" if listed.format == "txt" else self._config.url_col
             digest.update(repr((listed.format, url_col, listed.size)).encode("utf-8", "backslashreplace"))
             try:
+                if not whole:
+                    digest.update(str(listed.path.stat().st_mtime_ns).encode())
                 with listed.path.open("rb") as file:
                     if whole or listed.size <= 2 * MIB:
                         while block := file.read(MIB):

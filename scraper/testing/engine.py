@@ -129,6 +129,7 @@ async def run_job(
             config=config,
             ledger=ledger,
             sink=sink,
+            out=folder,
             state=folder,
             scratch=folder,
             meter=Meter(),

@@ -37,13 +37,22 @@ def test_an_answer_in_between_begins_the_count_anew() -> None:
     assert not found.is_gone
 
 
-def test_hosts_that_never_answered_prove_nothing() -> None:
-    """A list of dead hosts is no reason to wait."""
+def test_one_host_that_never_answered_proves_nothing() -> None:
+    """A list of a dead host is no reason to wait."""
     found = Health(CONFIG)
-    found.answered("a", 0.0)
     for n in range(100):
-        assert found.failed(f"dead{n}", 1.0, is_first=True) is Change.NOTHING
+        assert found.failed(f"dead{n % 2}", 1.0, is_first=True) is Change.NOTHING
     assert not found.is_gone
+
+
+def test_many_strangers_in_a_row_mean_that_it_is_gone() -> None:
+    """In a list of a row a host nobody has answered before; so many more are needed, and an answer begins anew."""
+    found = Health(CONFIG)
+    for n in range(11):
+        assert found.failed(f"h{n}", 1.0, is_first=True) is Change.NOTHING
+    found.answered("a", 2.0)
+    changes = [found.failed(f"h{n}", 3.0, is_first=True) for n in range(12)]
+    assert changes == [Change.NOTHING] * 11 + [Change.GONE]
 
 
 def test_further_attempts_prove_nothing() -> None:

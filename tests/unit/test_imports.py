@@ -69,7 +69,7 @@ PARTS_OF = {
         "scraper.resolver",
     },
     "scraper.failures": {"scraper.connector", "scraper.resolver"},
-    "scraper.connector": {"scraper.deadline", "scraper.resolver"},
+    "scraper.connector": {"scraper.deadline", "scraper.descriptors", "scraper.resolver"},
     "scraper.frontier": {"scraper.backlog", "scraper.lease"},
     "scraper.ledger": {"scraper.ledger_pass", "scraper.ledger_reader", "scraper.ledger_schema"},
     "scraper.ledger_pass": {"scraper.ledger_schema"},
