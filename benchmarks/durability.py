@@ -9,17 +9,17 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from benchmarks import peers
 from benchmarks.figures import Finding, judged, ratios, spread, verdict
 from benchmarks.measuring import Run, run
 from benchmarks.setting import Done, Setting, Side, in_turn, is_whole, write_list
+from scraper.ledger import Ledger, RunMeta
 from scraper.records import Outcome
 from scraper.sinks.disk import WholeSync
 from scraper.testing.disk import QuickDisk
@@ -134,18 +134,12 @@ def _cpu_ms(done: Sequence[Done]) -> list[float]:
     return [1e3 * each.run.cpu_s / max(1, each.ok) for each in done]
 
 
-class _MemoryLedger:
-    """What an engine asks of a ledger, without a disk and without SQLite."""
+class _MemoryLedger(Ledger):
+    """Keeps what is committed in memory alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.outcomes: dict[int, Outcome] = {}
-
-    async def finished(self, first: int, last: int) -> Collection[int]:
-        """Nothing has ended before."""
-        return range(0)
-
-    async def compare(self, rows: Sequence[tuple[int, str]]) -> None:
-        """Nothing to compare with."""
 
     async def commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
         """Keep them."""
@@ -165,7 +159,6 @@ async def _engine(pipeline_name: str, side: str, urls: str, out: Path) -> None:
     import pipelines.images
     from scraper.allocator import tune_allocator
     from scraper.engines import Job, engine_named
-    from scraper.ledger import Ledger, RunMeta
     from scraper.meter import Meter
     from scraper.options import from_settings
     from scraper.outdir import OutputFolder
@@ -182,11 +175,9 @@ async def _engine(pipeline_name: str, side: str, urls: str, out: Path) -> None:
     tune_allocator()
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(OutputFolder(out))
-        if side == DURABLE:
-            ledger = await stack.enter_async_context(Ledger.open(folder.ledger_path))
-            await ledger.begin(RunMeta(pipeline_name))
-        else:
-            ledger = cast("Ledger", _MemoryLedger())
+        made = Ledger if side == DURABLE else _MemoryLedger
+        ledger = await stack.enter_async_context(made(folder.ledger_path))
+        await ledger.begin(RunMeta(pipeline_name))
         if side != UNSYNCED:
             sink = pipeline.open_sink(folder.root, {})
         elif kind.output_format == "files":
