@@ -22,7 +22,7 @@ demo: $(READY)  ## download 500 photographs from a local web server into demo-ou
 	@$(PY) examples/demo.py
 
 test: $(READY)  ## run the whole test suite
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n auto --dist worksteal
 
 check: $(READY)  ## format, lint, types, import graph; writes nothing
 	@$(PY) -m ruff format --check .

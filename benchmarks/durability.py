@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -65,13 +65,20 @@ def measure(setting: Setting) -> Finding:
             setting.folder / f"{pipeline}.txt",
             (setting.server.picture(kind.size, number) for number in range(rows)),
         )
-        sides = [
-            Side(name, rows, partial(_go, setting.folder, pipeline, name, urls), partial(_count, setting.folder))
-            for name in SIDES
-        ]
-        done = in_turn(setting, sides)
-        found[pipeline] = {side.name: all_ for side, all_ in done.items()}
-        rates[pipeline] = {side.name: [rows / each.run.seconds for each in all_] for side, all_ in done.items()}
+        found[pipeline] = {name: [] for name in SIDES}
+        for number in range(setting.repeat):
+            folder = setting.folder / f"{pipeline}-{number}"
+            folder.mkdir()
+            # There and back: who always goes after the same neighbour is measured with what that one left behind.
+            sides = [
+                Side(name, rows, partial(_go, folder, pipeline, name, urls), partial(_count, folder))
+                for name in (SIDES if number % 2 == 0 else SIDES[::-1])
+            ]
+            for side, done in in_turn(replace(setting, folder=folder, repeat=1), sides).items():
+                found[pipeline][side.name] += done
+        rates[pipeline] = {
+            name: [rows / each.run.seconds for each in done] for name, done in found[pipeline].items()
+        }
     return _finding(setting, found, rates)
 
 
