@@ -153,7 +153,8 @@ class Protocol(client_proto.ResponseHandler):
             self._refuse("ICE or RTSP")  # which the parser speaks, too
             return
         left = self._head_left - len(data)
-        self._piece = data
+        # Only from the very beginning: parsed by itself, the rest of a head that is too long looks like no HTTP.
+        self._piece = data if self._head_left == HEAD_BYTES else b""
         super().data_received(data)
         self._piece = b""
         if self._head_left < 0:
