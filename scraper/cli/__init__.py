@@ -26,10 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _take_hold_of_the_streams()
+    code = 0
     try:
         if arguments[:1] in (["--version"], ["-V"]):
             print(f"scraper {__version__}")
-            code = 0
         else:
             code = _dispatch(arguments)
         if sys.stdout is not None:
@@ -38,10 +38,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scraper.cli import voice
 
         if isinstance(error, BrokenPipeError):  # whoever read it has gone (`| head`)
-            voice.give_up_stdout()
-            return 0
-        return voice.explain(voice.stdout_refused(error))
+            voice.give_up(sys.stdout)
+        else:
+            code = voice.explain(voice.stdout_refused(error))
+    finally:
+        _let_go_of_stderr()
     return code
+
+
+def _let_go_of_stderr() -> None:
+    """See that what waits for a reader that has gone does not become the exit code: Python would end with 120."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except (OSError, ValueError):
+        from scraper.cli import voice
+
+        voice.give_up(sys.stderr)
 
 
 def _take_hold_of_the_streams() -> None:

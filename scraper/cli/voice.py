@@ -67,24 +67,25 @@ def to_stdout() -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
     except BrokenPipeError:
-        give_up_stdout()
+        give_up(sys.stdout)
         raise
     except OSError as error:
         if error.errno == errno.EIO and stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode):
-            give_up_stdout()
+            give_up(sys.stdout)
             raise BrokenPipeError(*error.args) from error  # a terminal that was closed, and not a bad disk
         raise stdout_refused(error) from error
 
 
 def stdout_refused(error: OSError) -> SinkFailed:
     """What to say when stdout cannot be written, which is not tried again."""
-    give_up_stdout()
+    give_up(sys.stdout)
     return SinkFailed(f"Standard output cannot be written: {error.strerror or error}.")
 
 
-def give_up_stdout() -> None:
-    """Send the rest nowhere: Python would complain once more while closing it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def give_up(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere: Python would complain once more while closing it."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def explain(error: BaseException, log: Path | None = None) -> int:

@@ -125,13 +125,14 @@ async def started(
 
 
 def environment(loop: str, folder: Path) -> Mapping[str, str]:
-    """One in which uvloop cannot be imported, if it is to be asyncio's own loop."""
+    """As most users have it, streams buffered; and uvloop cannot be imported if it is to be asyncio's own loop."""
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     if loop == "uvloop":
-        return os.environ
+        return plain
     stub = folder / "stub"
     stub.mkdir(exist_ok=True)
     (stub / "uvloop.py").write_text("raise ImportError('left out by the test')\n")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(stub), os.environ.get("PYTHONPATH")]))}
+    return {**plain, "PYTHONPATH": os.pathsep.join(filter(None, [str(stub), os.environ.get("PYTHONPATH")]))}
 
 
 async def line_of(run: asyncio.subprocess.Process, words: str) -> str:

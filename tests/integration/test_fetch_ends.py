@@ -270,7 +270,7 @@ async def test_credentials_in_a_url() -> None:
 
 
 async def test_a_head_that_is_too_long_is_so_however_it_comes() -> None:
-    """In several pieces, the last of which holds its end: the rest of a head by itself is no HTTP, and not meant."""
+    """In several pieces, the last of which holds its end: the rest of a head by itself is no HTTP."""
     head = b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 20_000
     async with (
         ScriptedServer([head, Drip(b"a", 0.02), b"a" * 80_000 + b"\r\n\r\n", HANG]) as server,
