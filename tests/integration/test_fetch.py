@@ -222,6 +222,7 @@ async def test_redirects_end() -> None:
         ("br", brotli.compress(b"text " * 50_000)),
         ("gzip, br", brotli.compress(gzip.compress(b"text " * 50_000))),
     ],
+    ids=["gzip", "deflate", "br", "both"],  # gzip puts the time in, and each test process collects for itself
 )
 async def test_codings_are_undone(coding: str, packed: bytes) -> None:
     """The body is what was encoded; the size on the wire is what came."""
