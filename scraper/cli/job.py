@@ -232,8 +232,8 @@ async def _run(job: Job) -> int:
 
     def ask() -> None:
         grace = job.config.grace_s
+        stop.set()  # first: a stderr that blocks must not hold it up
         voice.say(f"Stopping: what is in flight has {grace:g} s to finish; the same signal again ends at once.")
-        stop.set()
 
     with ending_on_signal(ask) as caught:
         report = await arun(

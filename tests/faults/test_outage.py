@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import resource
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -90,9 +91,9 @@ async def test_n14_a_network_that_vanishes_and_returns_costs_no_row(
         await server.enough.wait()
         server.go()
         await _until(lambda: "network" in job.meter.paused)
-        before = job.meter.asked
-        await asyncio.sleep(20 * HEALTH.probe_s)  # an outage that lasts is what is tested
-        seen.append(job.meter.asked - before)
+        before, since = job.meter.asked, time.monotonic()
+        await _until(lambda: job.meter.asked >= before + 10)
+        seen.append(time.monotonic() - since)
         await server.come()
 
     config = replace(FAST, health=HEALTH, permits=PermitConfig(concurrency=concurrency, per_host=concurrency))
@@ -102,7 +103,7 @@ async def test_n14_a_network_that_vanishes_and_returns_costs_no_row(
     assert ran.error is None
     assert ran.classes == {"ok": 400}
     assert max(outcome.attempts for outcome in ran.outcomes.values()) <= 2
-    assert seen[0] <= 40  # looked for now and then, not hammered
+    assert seen[0] >= 5 * HEALTH.probe_s  # looked for now and then, not hammered
     assert [record.getMessage().split()[0] for record in caplog.records] == ["Nothing", "The"]
 
 
