@@ -50,6 +50,8 @@ __all__ = ["Ledger", "LedgerReader", "Recorded", "Run", "RunMeta"]
 
 T = TypeVar("T")
 
+_STEP = 10_000
+
 WAYS_OUT = "choose another -o OUT, or start over with --overwrite."
 
 
@@ -133,6 +135,15 @@ class Ledger:
         if first > self._last_row:
             return range(0)
         return await self._call(lambda: self._finished(first, last))
+
+    async def beginning(self) -> int:
+        """How many rows at the list's beginning need not be looked at: all have ended, none is asked again.
+
+        Counted in steps of 10,000; 0 where only the rows themselves can tell whether this still is the same list.
+        """
+        if self._pass is not None or not self._is_same_list:
+            return 0
+        return await self._call(self._beginning)
 
     async def held(self, first: int, last: int) -> Mapping[int, Held]:
         """What earlier runs hold of those rows of ``range(first, last)`` that are asked again."""
@@ -265,6 +276,17 @@ class Ledger:
                 return range(first, last)
             rows = db.execute(f"SELECT group_concat(row) {these}", values).fetchone()[0]
         return frozenset(map(int, rows.split(",")))
+
+    def _beginning(self) -> int:
+        rows = 0
+        with translated(self.path):
+            while self._count(rows, rows + _STEP) == _STEP:
+                rows += _STEP
+        return rows
+
+    def _count(self, first: int, last: int) -> int:
+        sql = "SELECT count(*) FROM outcomes WHERE row >= ? AND row < ?"
+        return int(self._connection().execute(sql, (first, last)).fetchone()[0])
 
     def _held(self, first: int, last: int) -> Mapping[int, Held]:
         assert self._pass is not None

@@ -33,6 +33,12 @@ class Source(Protocol):
             UsageError: the input is missing, unreadable, or lacks a named column; raised before the first row.
         """
 
+    def starting_at(self, first: int) -> Iterator[Request | Outcome]:
+        """As iterating, but without the rows before number ``first``, which keep their numbers.
+
+        For a run that goes on: what earlier runs have finished is passed over without being made.
+        """
+
     @property
     def name(self) -> str:
         """What messages call it: a path, ``-`` for stdin."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -50,6 +50,8 @@ class Intake:
         self._job = job
         dedupes = job.config.dedupe == "url"
         self._seen = Seen(job.state / "seen.sqlite", job.identity) if dedupes else None
+        self.first = 0
+        """Number of the first row that ``rows`` gives."""
 
     async def __aenter__(self) -> Self:
         if self._seen is not None:
@@ -61,6 +63,22 @@ class Intake:
     ) -> None:
         if self._seen is not None:
             await self._seen.__aexit__(kind, error, trace)
+
+    async def rows(self) -> Iterator[Request | Outcome]:
+        """The rows of the list, but for what is known of its beginning to have ended, and is not even read.
+
+        Raises:
+            SinkFailed: the ledger cannot be read.
+        """
+        job, seen = self._job, self._seen
+        known = await job.ledger.beginning()
+        if seen is not None:  # it has to see each row once, those that have ended as well
+            known = min(known, seen.entered)
+        if known == 0:
+            return job.rows
+        # The last of them is read all the same: a list that lacks it has become shorter, and that shows.
+        self.first = job.meter.rows_read = job.meter.rows_before = known - 1
+        return job.source.starting_at(self.first)
 
     async def sort(self, chunk: Sequence[Request | Outcome]) -> Sorted:
         """What becomes of the next rows of the list, which are numbered without gaps.

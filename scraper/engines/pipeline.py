@@ -140,7 +140,8 @@ class _Run:
         async with (
             job.sink,
             Backlog(job.scratch / "backlog.sqlite") as backlog,
-            Reader(job.rows, READ_AHEAD) as rows,
+            Intake(job) as intake,
+            Reader(await intake.rows(), READ_AHEAD) as rows,
             asyncio.TaskGroup() as group,
         ):
             frontier = Frontier(job.config.permits, backlog)
@@ -149,7 +150,7 @@ class _Run:
             self.movement = Movement(job.meter, rows, frontier, committer, self.permits, self.arena)
             writing = group.create_task(self.write(committer), name="write")
             beside = (
-                group.create_task(self.heed_stop(rows, frontier), name="heed-stop"),
+                group.create_task(self.heed_stop(intake, rows, frontier), name="heed-stop"),
                 group.create_task(weather.watch(), name="weather"),
                 group.create_task(
                     watch_space(job.scratch, job.config.space, self.arena, frontier, self.meter), name="space"
@@ -162,7 +163,7 @@ class _Run:
                 ),
             )
             with self.ended.producer():
-                await self.fetch_and_transform(rows, frontier, weather)
+                await self.fetch_and_transform(intake, rows, frontier, weather)
             await writing
             for task in beside:
                 task.cancel()
@@ -170,12 +171,12 @@ class _Run:
             raise self.list_error
 
     async def fetch_and_transform(
-        self, rows: Reader[Request | Outcome], frontier: Frontier, weather: Weather
+        self, intake: Intake, rows: Reader[Request | Outcome], frontier: Frontier, weather: Weather
     ) -> None:
         """List → ``ended``. Workers are started, and warm, before the first fetch, and only if there is one."""
         job, limits = self.job, self.job.config
         async with asyncio.TaskGroup() as feeding:
-            feeding.create_task(self.feed(rows, frontier), name="feed")
+            feeding.create_task(self.feed(intake, rows, frontier), name="feed")
             if not await self.is_work:
                 return
             pipeline = job.pipeline
@@ -193,18 +194,17 @@ class _Run:
                             task = fetching.create_task(self.fetch(frontier, fetcher, weather), name=f"fetch-{n}")
                             self.fetchers.append(task)
 
-    async def feed(self, rows: Reader[Request | Outcome], frontier: Frontier) -> None:
+    async def feed(self, intake: Intake, rows: Reader[Request | Outcome], frontier: Frontier) -> None:
         """List → frontier, without the rows that have an outcome already."""
         try:
-            async with Intake(self.job) as intake:
-                while chunk := await rows.take():
-                    fresh, ended = await intake.sort(chunk)
-                    for result in ended:
-                        await self.ended.put(_Ended(result))
-                    if fresh and not self.is_work.done():
-                        self.is_work.set_result(True)
-                    if not await frontier.admit(fresh):
-                        break
+            while chunk := await rows.take():
+                fresh, ended = await intake.sort(chunk)
+                for result in ended:
+                    await self.ended.put(_Ended(result))
+                if fresh and not self.is_work.done():
+                    self.is_work.set_result(True)
+                if not await frontier.admit(fresh):
+                    break
         except RunStopped as error:
             self.list_error = error  # the rows before it are good
         else:
@@ -217,11 +217,11 @@ class _Run:
 
     def too_short(self) -> UsageError | None:
         """What is wrong with a list that ends before rows that have ended: a pipe that broke, most likely."""
-        read, held = self.meter.rows_read, self.job.ledger.last_row + 1
-        if read >= held:
+        held = self.job.ledger.last_row + 1
+        if self.meter.rows_read >= held:
             return None
         return UsageError(
-            f"The list has {read} rows, and {held} have ended already: it is another list, or was cut short. "
+            f"The list has fewer than the {held} rows that have ended: it is another list, or was cut short. "
             "Give the whole list again, choose another -o OUT, or start over with --overwrite."
         )
 
@@ -343,12 +343,12 @@ class _Run:
             self.meter.by_class[outcome.class_] += 1
             self.meter.written_bytes += sum(len(item.data) for item in ended.result.items)
 
-    async def heed_stop(self, rows: Reader[Request | Outcome], frontier: Frontier) -> None:
+    async def heed_stop(self, intake: Intake, rows: Reader[Request | Outcome], frontier: Frontier) -> None:
         """Interrupt → stop the intake, and after the grace period end what is still in flight."""
         await self.job.stop.wait()
         rows.stop()
         if rows.is_at_end:
-            self.meter.rows_total = rows.count
+            self.meter.rows_total = intake.first + rows.count
         frontier.stop()
         if self.fetchers:
             _, late = await asyncio.wait(self.fetchers, timeout=self.job.config.grace_s)

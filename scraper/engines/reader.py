@@ -15,10 +15,6 @@ from typing import Any, Generic, Self, TypeVar
 R = TypeVar("R")
 T = TypeVar("T")
 
-GATHER_S = 0.001
-"""How long to let rows come in once the first is there: a list on disk brings a thousand in that time.
-Taken twenty at a time, which is what a loop gets that is quicker than the thread, they cost twice as much."""
-
 
 class Reader(Generic[T]):
     """Reads ``rows`` in a thread while the loop does other things.
@@ -34,7 +30,7 @@ class Reader(Generic[T]):
         self._buffer: list[T] = []
         self._ended = False
         self.count = 0
-        """Rows read so far."""
+        """Rows taken from the iterator so far."""
         self.is_at_end = False
         """Whether ``count`` is all there are."""
         self._error: BaseException | None = None
@@ -79,7 +75,6 @@ class Reader(Generic[T]):
             wanted = self._wanted
         if wanted is not None:
             await wanted
-            await asyncio.sleep(GATHER_S)
         with self._changed:
             self._wanted = None
             rows, self._buffer = self._buffer, []

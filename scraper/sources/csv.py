@@ -26,18 +26,20 @@ MAX_RECORD_LINES = 200
 30,000 lines a second are left, which is more than any network fetches."""
 
 
-def read(reading: Reading, config: SourceConfig, row: int) -> Generator[Request | Outcome, None, int]:
-    """Yield the list's rows from number ``row`` on; return the number after the last.
+def read(
+    reading: Reading, config: SourceConfig, row: int, first: int = 0
+) -> Generator[Request | Outcome, None, int]:
+    """Yield the list's rows, numbered from ``row``, but none before ``first``; return the number after the last.
 
     Raises:
         UsageError: unreadable, or lacks a column; before the first row.
         RunStopped: the list breaks off after its first row.
     """
-    return (yield from read_separated(reading, config, row, ","))
+    return (yield from read_separated(reading, config, row, first, ","))
 
 
 def read_separated(
-    reading: Reading, config: SourceConfig, row: int, separator: str
+    reading: Reading, config: SourceConfig, row: int, first: int, separator: str
 ) -> Generator[Request | Outcome, None, int]:
     """As ``read``, for any separator."""
     name = reading.listed.name
@@ -50,7 +52,9 @@ def read_separated(
     caption_at = None if picked.caption is None else header.index(picked.caption)
     others = [(column, header.index(column)) for column in picked.others]
     for line, cells in records:
-        if isinstance(cells, BadLine):
+        if row < first:
+            pass
+        elif isinstance(cells, BadLine):
             yield invalid(row, line, cells.start, f"Line {line} of {name} {cells.why}.")
         elif len(cells) != width:
             counts = f"has {len(cells)} cells where the header has {width}"

@@ -38,6 +38,10 @@ class IterableSource:
         return f"<IterableSource of {type(self._rows).__name__}, {self._taken} taken>"
 
     def __iter__(self) -> Iterator[Request | Outcome]:
+        return self.starting_at(0)
+
+    def starting_at(self, first: int) -> Iterator[Request | Outcome]:
+        """The rows from number ``first`` on; entries before that are taken and let go."""
         entries = iter(self._rows)
         if entries is self._iterator:  # an iterator is its own iterator, and used up
             raise UsageError("These rows can be read only once: give a list to read them again.")
@@ -45,7 +49,8 @@ class IterableSource:
         self._taken, self._ended = 0, False
         for row, entry in enumerate(entries):
             self._taken = row + 1
-            yield self._row(row, entry)
+            if row >= first:
+                yield self._row(row, entry)
         self._ended = True
 
     def _row(self, row: int, entry: object) -> Request | Outcome:

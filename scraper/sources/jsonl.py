@@ -22,8 +22,10 @@ _parsed = msgspec.json.Decoder(dict[str, object]).decode
 _NOT_JSON = (msgspec.DecodeError, RecursionError)
 
 
-def read(reading: Reading, config: SourceConfig, row: int) -> Generator[Request | Outcome, None, int]:
-    """Yield the list's rows from number ``row`` on; return the number after the last.
+def read(
+    reading: Reading, config: SourceConfig, row: int, first: int = 0
+) -> Generator[Request | Outcome, None, int]:
+    """Yield the list's rows, numbered from ``row``, but none before ``first``; return the number after the last.
 
     Raises:
         UsageError: unreadable, or lacks a column; before the first row.
@@ -37,10 +39,12 @@ def read(reading: Reading, config: SourceConfig, row: int) -> Generator[Request 
             unchecked = False
         for text in block:
             line += 1
-            if isinstance(text, BadLine):
-                yield invalid(row, line, text.start, f"Line {line} of {name} {text.why}.")
-            elif not text or text.isspace():
+            if not isinstance(text, BadLine) and (not text or text.isspace()):
                 continue
+            if row < first:
+                pass
+            elif isinstance(text, BadLine):
+                yield invalid(row, line, text.start, f"Line {line} of {name} {text.why}.")
             else:
                 entry = _request(text, config, row, line)
                 if isinstance(entry, str):

@@ -32,8 +32,10 @@ _BUFFER = 1024 * 1024
 """Bytes of a column read ahead. Without it pyarrow reads a row group's column whole."""
 
 
-def read(reading: Reading, config: SourceConfig, row: int) -> Generator[Request | Outcome, None, int]:
-    """Yield the list's rows from number ``row`` on; return the number after the last.
+def read(
+    reading: Reading, config: SourceConfig, row: int, first: int = 0
+) -> Generator[Request | Outcome, None, int]:
+    """Yield the list's rows, numbered from ``row``, but none before ``first``; return the number after the last.
 
     Raises:
         UsageError: no parquet file, or it lacks a column; before the first row.
@@ -46,11 +48,17 @@ def read(reading: Reading, config: SourceConfig, row: int) -> Generator[Request 
         picked = pick(config, schema.names, name)
         _require_text(schema, picked.url, name)
         for batch in _batches(file, reading, list(picked.all)):
+            if row + batch.num_rows <= first:
+                row, position = row + batch.num_rows, position + batch.num_rows
+                continue
             cells = {column: _values(batch.column(batch.schema.names.index(column))) for column in picked.all}
             captions = [None] * batch.num_rows if picked.caption is None else cells[picked.caption]
             others = [[as_json(value) for value in cells[column]] for column in picked.others]
             for at, (url, caption) in enumerate(zip(cells[picked.url], captions, strict=True)):
                 position += 1
+                if row < first:
+                    row += 1
+                    continue
                 columns = {column: values[at] for column, values in zip(picked.others, others, strict=True)}
                 entry = request(row, position, url, caption, columns)
                 if isinstance(entry, str):

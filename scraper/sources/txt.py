@@ -15,8 +15,10 @@ from scraper.sources.lines import BadLine, line_blocks
 from scraper.sources.reading import Reading
 
 
-def read(reading: Reading, config: SourceConfig, row: int) -> Generator[Request | Outcome, None, int]:
-    """Yield the list's rows from number ``row`` on; return the number after the last.
+def read(
+    reading: Reading, config: SourceConfig, row: int, first: int = 0
+) -> Generator[Request | Outcome, None, int]:
+    """Yield the list's rows, numbered from ``row``, but none before ``first``; return the number after the last.
 
     Raises:
         UsageError: unreadable, or columns were asked for, which a txt list has none of.
@@ -35,11 +37,13 @@ def read(reading: Reading, config: SourceConfig, row: int) -> Generator[Request 
         for text in block:
             line += 1
             if isinstance(text, BadLine):
-                yield invalid(row, line, text.start, f"Line {line} of {name} {text.why}.")
+                if row >= first:
+                    yield invalid(row, line, text.start, f"Line {line} of {name} {text.why}.")
                 row += 1
                 continue
             url = text.strip()
             if url and url[0] != "#":
-                yield Request(row, url, None, {}, line)
+                if row >= first:
+                    yield Request(row, url, None, {}, line)
                 row += 1
     return row

@@ -90,6 +90,24 @@ class SourceContract:
         next(iter(source))
         assert list(source) == first
 
+    def test_starting_at_a_row_leaves_out_what_comes_before(self, tmp_path: Path) -> None:
+        """The rows from there on are as they always are, bad ones too; past the end there are none."""
+        if not self.reads_twice:
+            return
+        entries = [*_FEW, self.bad_entry, *_FEW] if self.bad_entry is not None else [*_FEW, *_FEW]
+        source = self._made(tmp_path, "list", entries)
+        rows = list(source)
+        for first in range(len(entries) + 2):
+            assert list(source.starting_at(first)) == rows[first:]
+            assert source.fraction() in (1.0, None)
+
+    def test_starting_far_into_a_list_finds_its_end(self, tmp_path: Path) -> None:
+        """However much of the list is left out, what is left keeps its numbers and its lines."""
+        if not self.reads_twice:
+            return
+        source = self._made(tmp_path, "list", self._long())
+        assert list(source.starting_at(self.entries - 7)) == list(source)[-7:]
+
     def test_taking_one_row_does_not_read_the_list(self, tmp_path: Path) -> None:
         """Rows are streamed: the first is there long before the last is read."""
         source = self._made(tmp_path, "list", self._long())
