@@ -6,6 +6,7 @@ and then runs the command that it prints: what you would type yourself.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,12 +29,21 @@ def main(out: str = "demo-out") -> int:
         options = ["-o", out, "--output-format", "webdataset", "--overwrite"]
         print(f"\n$ scraper images {urls} {' '.join(options)}", flush=True)
         command = [sys.executable, "-m", "scraper", "images", str(urls), *options]
+        # Ctrl-C reaches the command as well, which ends in its own time: it is waited for. A function rather than
+        # SIG_IGN, which the command would inherit.
+        signal.signal(signal.SIGINT, lambda number, frame: None)
         status = subprocess.run(command, check=False).returncode  # noqa: S603 - our own command
     if status == 0:
         print(f"\nThe dataset is {out}/00000.tar; what happened, with a contact sheet: {out}/report.html")
         print(f"Row by row: .venv/bin/scraper results {out} | head -3")
+        print("The same by hand: .venv/bin/scraper origin, and beside it .venv/bin/scraper images urls/demo.txt -o out")
+    else:
+        print("\nThe demo's web server and list are gone with it: start over with make demo.")
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except KeyboardInterrupt:  # while the pictures were painted
+        sys.exit(130)

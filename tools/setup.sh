@@ -21,14 +21,17 @@ if ! python=$(find_python); then
     exit 1
 fi
 
+echo "Installing the package and its extras into $venv: a minute or so, the first time."
+
 if command -v uv >/dev/null 2>&1; then
     [ -x "$venv/bin/python" ] || uv venv --quiet --python "$python" "$venv"
     uv pip install --quiet --python "$venv/bin/python" --constraint constraints.txt --editable "$extras"
     exit
 fi
 
-if ! [ -x "$venv/bin/python" ]; then
-    if ! "$python" -m venv "$venv"; then
+# pip comes last: what lacks it was interrupted while it was made.
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    if ! "$python" -m venv --clear "$venv"; then
         rm -rf "$venv"
         echo "$python lacks the venv module; on Debian: apt-get install python3-venv." >&2
         exit 1

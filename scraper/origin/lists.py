@@ -63,6 +63,13 @@ def demo_urls(base: str = BASE) -> list[str]:
     return list(_rows(base, DEMO_ROWS, "photo", 0.0, 0))
 
 
+def faulty_urls(base: str = BASE) -> list[str]:
+    """340 small pictures, each fault of the vocabulary ten rows apart."""
+    queries = FAULTY_QUERIES + ODD_QUERIES
+    rows = enumerate(_rows(base, 10 * len(queries), "thumb", 0.0, 0))
+    return [url if row % 10 else f"{url}?{queries[row // 10]}" for row, url in rows]
+
+
 def seed_urls(base: str = BASE) -> list[str]:
     """Twenty-six photographs, A to Z: the size of the job that tutorials on threads download."""
     return [f"{base}/img/photo/{number}.jpg?tag={letter}" for number, letter in enumerate(string.ascii_uppercase)]

@@ -141,11 +141,17 @@ def test_robots_and_sitemap() -> None:
 
 def test_demo_and_seed_lists_are_up_to_date() -> None:
     """The lists in urls/ are the ones that the code makes."""
-    for name, urls in (("demo.txt", lists.demo_urls()), ("seed-26.txt", lists.seed_urls())):
+    for name, urls in (
+        ("demo.txt", lists.demo_urls()),
+        ("faulty.txt", lists.faulty_urls()),
+        ("seed-26.txt", lists.seed_urls()),
+    ):
         lines = (URLS / name).read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if not line.startswith("#")] == urls
     assert len(lists.demo_urls()) == 500
     assert len(lists.seed_urls()) == 26
+    faults = {url.partition("?")[2] for url in lists.faulty_urls()} - {""}
+    assert faults == {*lists.FAULTY_QUERIES, *lists.ODD_QUERIES}
 
 
 def test_public_lists_say_what_they_are() -> None:
