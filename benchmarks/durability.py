@@ -21,7 +21,7 @@ from benchmarks.measuring import Run, run
 from benchmarks.setting import Done, Setting, Side, in_turn, is_whole, write_list
 from scraper.ledger import Ledger, RunMeta
 from scraper.records import Outcome
-from scraper.sinks.disk import WholeSync
+from scraper.sinks.syncfs import WholeSync
 from scraper.testing.disk import QuickDisk
 
 GOAL = 0.9

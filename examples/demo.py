@@ -37,7 +37,7 @@ def main(out: str = "demo-out") -> int:
         print(f"\nThe dataset is {out}/00000.tar; what happened, with a contact sheet: {out}/report.html")
         print(f"Row by row: .venv/bin/scraper results {out} | head -3")
         print(
-            "The same by hand: .venv/bin/scraper origin, and beside it .venv/bin/scraper images urls/demo.txt -o out"
+            "The same by hand: .venv/bin/scraper origin, beside it .venv/bin/scraper images urls/demo.txt -o out"
         )
     else:
         print("\nThe demo's web server and list are gone with it: start over with make demo.")

@@ -12,18 +12,14 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
 
 import msgspec
 
+from scraper.database import Database
 from scraper.errors import SinkFailed
 from scraper.records import Held, Request
-
-T = TypeVar("T")
 
 _CACHE_KIB = 8 * 1024
 """Enough for the pages at the end of each host's rows, where all writing happens."""
@@ -41,35 +37,22 @@ _PULL = "SELECT turn, request FROM rows WHERE host = ? ORDER BY turn LIMIT ?"
 _DROP = "DELETE FROM rows WHERE host = ? AND turn <= ?"
 
 
-class Backlog:
+class Backlog(Database):
     """First in, first out, for each host, in a scratch file at ``path``.
 
     ``push`` and ``pull`` are carried out in the order in which they were called.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scraper-backlog")
-        self._store: sqlite3.Connection | None = None
+        super().__init__(path, "scraper-backlog")
         self._turn = 0
 
     def __repr__(self) -> str:
         return f"<Backlog {self.path.name}: {self._turn} rows put in>"
 
-    async def __aenter__(self) -> Self:
-        await self._run(self._close)  # what a run before us left behind when it was killed
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            with contextlib.suppress(
-                SinkFailed
-            ):  # no run fails for a scratch file that stays; the next deletes it
-                await self._run(self._close)
-        finally:
-            self._thread.shutdown(wait=False)
+    async def __aexit__(self, *error: object) -> None:
+        with contextlib.suppress(SinkFailed):  # no run fails for a scratch file that stays; the next deletes it
+            await super().__aexit__(*error)
 
     def push(self, rows: Sequence[tuple[str, Request]]) -> asyncio.Future[None]:
         """Put rows in, each with its host. The future is done when they are on disk.
@@ -77,7 +60,7 @@ class Backlog:
         Raises:
             SinkFailed: the disk refused.
         """
-        return self._run(lambda: self._push(rows))
+        return self._call(lambda: self._push(rows))
 
     def pull(self, host: str, limit: int) -> asyncio.Future[list[Request]]:
         """Take out the oldest rows of ``host``, at most ``limit``.
@@ -85,53 +68,52 @@ class Backlog:
         Raises:
             SinkFailed: the disk refused.
         """
-        return self._run(lambda: self._pull(host, limit))
+        return self._call(lambda: self._pull(host, limit))
 
-    def _run(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+    # From here on: in the thread.
 
-    def _guarded(self, work: Callable[[], T]) -> T:
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            return work()
+            yield
         except (sqlite3.Error, OSError) as error:
             raise SinkFailed(
                 f"The waiting rows cannot be kept in {self.path}: {error}. "
                 "Make room there and run the same command again."
             ) from error
 
-    # From here on: in the thread.
-
-    def _open(self) -> sqlite3.Connection:
-        if self._store is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._store = sqlite3.connect(self.path, isolation_level=None)
-            self._store.executescript(_SETUP)
-        return self._store
+    def _open(self) -> None:
+        self._close()  # what a run before us left behind when it was killed
 
     def _close(self) -> None:
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        super()._close()
         self.path.unlink(missing_ok=True)
+
+    def _made(self) -> sqlite3.Connection:
+        if self._db is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, isolation_level=None)
+            self._db.executescript(_SETUP)
+        return self._db
 
     def _push(self, rows: Sequence[tuple[str, Request]]) -> None:
         first, self._turn = self._turn, self._turn + len(rows)
-        store = self._open()
-        store.execute("BEGIN")
-        store.executemany(
+        db = self._made()
+        db.execute("BEGIN")
+        db.executemany(
             _PUSH,
             [(_key(host), turn, _encode(request)) for turn, (host, request) in enumerate(rows, first)],
         )
-        store.execute("COMMIT")
+        db.execute("COMMIT")
 
     def _pull(self, host: str, limit: int) -> list[Request]:
-        store = self._open()
+        db = self._made()
         key = _key(host)
-        store.execute("BEGIN")
-        found = store.execute(_PULL, (key, limit)).fetchall()
+        db.execute("BEGIN")
+        found = db.execute(_PULL, (key, limit)).fetchall()
         if found:
-            store.execute(_DROP, (key, found[-1][0]))
-        store.execute("COMMIT")
+            db.execute(_DROP, (key, found[-1][0]))
+        db.execute("COMMIT")
         return [_decode(data) for _, data in found]
 
 

@@ -63,6 +63,8 @@ class Hop(Watch):
     __slots__ = (
         "_began",
         "_headers_s",
+        "_held_from",
+        "_held_more_s",
         "_usable_at",
         "connect_s",
         "dns_s",
@@ -80,8 +82,9 @@ class Hop(Watch):
         self.reused = self.fresh_only = self.shaking = False
         self.status = self.lacking = 0
         # Not the loop's clock: uvloop's has whole milliseconds and stands still within a turn.
-        self._began = self._usable_at = time.perf_counter()
+        self._began = self._usable_at = self._held_from = time.perf_counter()
         self._headers_s = 0.0
+        self._held_more_s = 0.0  # than ``held_s``, which is by that clock
 
     def usable(self, reused: bool) -> None:
         """A connection is there."""
@@ -101,14 +104,26 @@ class Hop(Watch):
         self.answered()
         self._headers_s = time.perf_counter() - self._usable_at
 
+    def hold(self) -> None:
+        """From now on it is us who keep the fetch waiting."""
+        super().hold()
+        self._held_from = time.perf_counter()
+
+    def go_on(self) -> None:
+        """The end of ``hold``."""
+        before = self.held_s
+        super().go_on()
+        self._held_more_s += time.perf_counter() - self._held_from - (self.held_s - before)
+
     def timings(self, spent_s: float = 0.0) -> Timings:
         """For the records; ``spent_s`` is what earlier hops took."""
+        held_s = self.held_s + self._held_more_s
         return Timings(
             self.dns_s * 1e3,
             self.connect_s * 1e3,
             self.tls_s * 1e3,
             self._headers_s * 1e3,
-            (spent_s + time.perf_counter() - self._began - self.held_s) * 1e3,
+            (spent_s + time.perf_counter() - self._began - held_s) * 1e3,
         )
 
 
@@ -116,7 +131,7 @@ HOP: contextvars.ContextVar[Hop] = contextvars.ContextVar("hop")
 """The hop that the running task is making."""
 
 
-class Protocol(client_proto.ResponseHandler):
+class ResponseProtocol(client_proto.ResponseHandler):
     """Bounds what comes before a body, and remembers how the connection ended.
 
     The latter aiohttp does not say where a body just stops.
@@ -323,13 +338,13 @@ class Connector(aiohttp.TCPConnector):
         hop = HOP.get()
         since = time.perf_counter()
 
-        def protocol() -> Protocol:
+        def protocol() -> ResponseProtocol:
             # The loop calls this once TCP is connected and before the TLS handshake.
             nonlocal since
             now = time.perf_counter()
             hop.connect_s += now - since
             since, hop.shaking = now, bool(kwargs.get("ssl"))
-            return Protocol(loop=self._loop)
+            return ResponseProtocol(loop=self._loop)
 
         try:
             made = await super()._wrap_create_connection(protocol, *args[1:], **kwargs)

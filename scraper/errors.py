@@ -159,6 +159,11 @@ def outcome_class(name: str) -> OutcomeClass:
     )
 
 
+def in_family(name: str, family: str) -> bool:
+    """Whether a class is the one named, or below it: ``http.404`` is in ``http.404`` and in ``http``."""
+    return name == family or name.startswith(f"{family}.")
+
+
 class ScraperError(Exception):
     """The root of every error this package raises on purpose."""
 

@@ -8,52 +8,36 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import ssl
 
 import aiohttp
 from aiohttp import http_exceptions
 
-from scraper.connector import Hop, Protocol
+from scraper.connector import Hop, ResponseProtocol
 from scraper.errors import FetchFailed, OutOfResources
-from scraper.resolver import HostNotFound
+from scraper.resolver import LACKING, HostNotFound
 
 CLASS_OF: dict[type[BaseException], str] = {
     aiohttp.ClientError: "protocol.malformed",
     aiohttp.ClientPayloadError: "body.truncated",
     aiohttp.ClientResponseError: "protocol.malformed",
-    aiohttp.ContentTypeError: "protocol.malformed",
-    aiohttp.WSServerHandshakeError: "protocol.malformed",
-    aiohttp.ClientHttpProxyError: "connect.refused",
-    aiohttp.TooManyRedirects: "redirect.loop",
     aiohttp.InvalidURL: "url.invalid",
-    aiohttp.InvalidUrlClientError: "url.invalid",
     aiohttp.NonHttpUrlClientError: "url.scheme",
-    aiohttp.RedirectClientError: "redirect.blocked",
-    aiohttp.InvalidUrlRedirectClientError: "redirect.blocked",
-    aiohttp.NonHttpUrlRedirectClientError: "redirect.blocked",
     aiohttp.ClientConnectionError: "connect.reset",
-    aiohttp.ClientConnectionResetError: "connect.reset",
-    aiohttp.ServerConnectionError: "connect.reset",
-    aiohttp.ServerDisconnectedError: "connect.reset",
-    aiohttp.ServerTimeoutError: "timeout.stall",
-    aiohttp.SocketTimeoutError: "timeout.stall",
     aiohttp.ConnectionTimeoutError: "connect.timeout",
-    aiohttp.ServerFingerprintMismatch: "tls.verify",
-    aiohttp.ClientSSLError: "tls.handshake",
-    aiohttp.ClientConnectorSSLError: "tls.handshake",
-    aiohttp.ClientConnectorCertificateError: "tls.verify",
-    aiohttp.ClientConnectorDNSError: "dns.temporary",
     aiohttp.ClientConnectorError: "connect.refused",
-    aiohttp.ClientProxyConnectionError: "connect.refused",
-    aiohttp.ClientOSError: "connect.reset",
+    aiohttp.ClientSSLError: "tls.handshake",
+    aiohttp.ClientConnectorCertificateError: "tls.verify",
     http_exceptions.HttpProcessingError: "protocol.malformed",
     TimeoutError: "connect.timeout",
     OSError: "connect.reset",
     ValueError: "url.invalid",  # what aiohttp and yarl find wrong with a request
     RuntimeError: "connect.reset",  # aiohttp's "Connection closed."; uvloop's, for a socket that went away
 }
-"""What each foreign error means, by the nearest of its bases."""
+"""What each foreign error means, by the nearest of its bases.
+
+What aiohttp raises only for what it is never asked for has no entry: redirects, proxies, timeouts, fingerprints.
+"""
 
 FOREIGN = (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError)
 """What aiohttp raises for the network's or the server's sake."""
@@ -77,22 +61,12 @@ _BY_ERRNO = {
     errno.ENOTCONN: "connect.reset",
 }
 
-# Ours and not the server's.
-_OUT_OF = {
-    errno.EMFILE: "file descriptors: raise the limit (ulimit -n) or lower --concurrency",
-    errno.ENFILE: "file descriptors, on the whole machine: lower --concurrency",
-    errno.ENOBUFS: "network buffers: lower --concurrency",
-    errno.ENOMEM: "memory: lower --concurrency",
-}
-
-_NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-
 
 def failure_of(error: BaseException, hop: Hop) -> FetchFailed:
     """The outcome class and sentence for a foreign error."""
     lacking = hop.lacking or _number(error)
-    if lacking in _OUT_OF:
-        return OutOfResources("connect.reset", f"This machine is out of {_OUT_OF[lacking]}.")
+    if lacking in LACKING:
+        return OutOfResources("connect.reset", f"This machine is out of {LACKING[lacking]}.")
     class_ = next(CLASS_OF[kind] for kind in type(error).__mro__ if kind in CLASS_OF)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return _dns_failure(error.os_error)
@@ -124,7 +98,7 @@ def _connect_failure(error: BaseException, class_: str, hop: Hop) -> FetchFailed
 
 def ending_failure(protocol: object) -> FetchFailed | None:
     """How a connection broke in the middle of a body; None if it did not, or ended in order."""
-    if not isinstance(protocol, Protocol):
+    if not isinstance(protocol, ResponseProtocol):
         return None
     if protocol.malformed is not None:
         return _malformed(protocol.malformed)
@@ -142,8 +116,8 @@ def payload_failure(error: BaseException, protocol: object) -> FetchFailed:
 
 
 def _dns_failure(error: OSError) -> FetchFailed:
-    gone = isinstance(error, HostNotFound) or (isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_HOST)
-    return FetchFailed("dns.not_found" if gone else "dns.temporary", f"{_sentence(error)}.")
+    class_ = "dns.not_found" if isinstance(error, HostNotFound) else "dns.temporary"
+    return FetchFailed(class_, f"{_sentence(error)}.")
 
 
 def _malformed(error: BaseException) -> FetchFailed:

@@ -16,7 +16,6 @@ Must never: hold more than ``window_total`` rows; look at all hosts or workers f
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from scraper.backlog import Backlog
 from scraper.config import PermitConfig
 from scraper.errors import InternalFault
 from scraper.lease import Lease
+from scraper.policies.spilled import Spilled
 from scraper.policies.turns import NO_HOST, Turns
 from scraper.records import Request
 
@@ -69,6 +69,9 @@ class Frontier:
         window_total: rows of the list in memory. None for 20,000 (about 20 MB), or as much as it takes to give
             every worker a host with a full window, twice over.
         look_ahead: rows in the backlog at which the list is not read on, whoever waits.
+
+    Attributes:
+        paused: why nothing is handed out at present, by reason, in words for people; empty while it is.
     """
 
     def __init__(
@@ -93,10 +96,7 @@ class Frontier:
         # Counting four rounds of a host lets the hosts that keep all workers busy also keep the list unread.
         self._turns = Turns(permits.per_host, min(window, 4 * permits.per_host))
         self._rows = 0  # let in and neither ended nor in the backlog, those being reloaded included
-        self._spilled = 0
-        self._spills: dict[str, int] = {}  # rows in the backlog, by host
-        self._reloading: set[str] = set()
-        self._to_reload: deque[str] = deque()  # those of them for which there was no room yet
+        self._spilled = Spilled()
         self._idle: dict[asyncio.Future[tuple[str, Request] | None], None] = {}
         self._feeder: asyncio.Future[None] | None = None
         self._feeding = asyncio.Lock()
@@ -105,8 +105,8 @@ class Frontier:
         self._failure: BaseException | None = None
         self._is_closed = False
         self._is_stopped = False
-        self._pauses: set[str] = set()
-        self._passes = 0  # requests that may go out all the same while paused
+        self.paused: dict[str, str] = {}
+        self._one_may_go = False  # all the same, while paused
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -117,7 +117,7 @@ class Frontier:
         """A snapshot, O(1)."""
         turns = self._turns
         counts = (turns.hosts, turns.queued, turns.out, turns.deferred)
-        return FrontierStatistics(*counts, spilled=self._spilled, idle=len(self._idle))
+        return FrontierStatistics(*counts, spilled=self._spilled.rows, idle=len(self._idle))
 
     # The list's side.
 
@@ -153,14 +153,12 @@ class Frontier:
     def _place(self, request: Request, beyond: list[tuple[str, Request]]) -> None:
         """Into memory, or behind those of the same host that are on disk or on their way there."""
         host = request.host
-        spilled = self._spills.get(host, 0)
-        if not spilled and (host == NO_HOST or self._turns.waiting(host) < self._window):
+        if host not in self._spilled and (host == NO_HOST or self._turns.waiting(host) < self._window):
             self._rows += 1
             self._turns.add(host, request, self._now())
             self._hand_out()
             return
-        self._spills[host] = spilled + 1
-        self._spilled += 1
+        self._spilled.go(host)
         beyond.append((host, request))
 
     async def _spill(self, beyond: list[tuple[str, Request]]) -> None:
@@ -176,10 +174,10 @@ class Frontier:
         A quarter of the room is left to the backlog, so that a host's rows on disk never wait for the list.
         """
         return (
-            not self._pauses
+            not self.paused
             and (bool(self._idle) or self._turns.supply < rounds * self._concurrency)
             and self._rows < self._window_total - self._window_total // 4
-            and self._spilled < self._look_ahead
+            and self._spilled.rows < self._look_ahead
         )
 
     async def _hunger(self) -> bool:
@@ -236,20 +234,20 @@ class Frontier:
         self._turns.hold(host, until, self._now())
         self._move_on()
 
-    def pause(self, why: str) -> None:
+    def pause(self, why: str, words: str = "") -> None:
         """Hand out nothing, and read nothing of the list, until ``resume`` is told the same reason."""
-        self._pauses.add(why)
-        self._passes = 0
+        self.paused[why] = words
+        self._one_may_go = False
 
     def resume(self, why: str) -> None:
         """The reason is gone; where it was the last one, go on."""
-        self._pauses.discard(why)
+        self.paused.pop(why, None)
         self._move_on()
 
     def let_one_through(self) -> None:
         """Hand out one request in spite of the one pause there is: how it fares may end that."""
-        if len(self._pauses) == 1:
-            self._passes = 1
+        if len(self.paused) == 1:
+            self._one_may_go = True
             self._hand_out()
 
     def stop(self) -> None:
@@ -266,14 +264,15 @@ class Frontier:
             self._was_taken(taken[0])
             self._reload()
             return taken
-        turn: asyncio.Future[tuple[str, Request] | None] = asyncio.get_running_loop().create_future()
-        self._idle[turn] = None
+        worker: asyncio.Future[tuple[str, Request] | None] = asyncio.get_running_loop().create_future()
+        self._idle[worker] = None
         self._move_on()
         try:
-            return await turn
+            return await worker
         except asyncio.CancelledError:
-            self._idle.pop(turn, None)
-            if turn.done() and not turn.cancelled() and turn.exception() is None and (handed := turn.result()):
+            self._idle.pop(worker, None)
+            was_answered = worker.done() and not worker.cancelled() and worker.exception() is None
+            if was_answered and (handed := worker.result()):
                 self._give_on(*handed)  # handed over and cancelled in the same turn of the loop
             raise
 
@@ -301,14 +300,15 @@ class Frontier:
             self._feeder.set_result(None)
 
     def _is_over(self) -> bool:
-        return self._is_stopped or (self._is_closed and self._rows == 0 and self._spilled == 0)
+        return self._is_stopped or (self._is_closed and self._rows == 0 and self._spilled.rows == 0)
+
+    def _is_held_up(self) -> bool:
+        return bool(self.paused) and not self._one_may_go
 
     def _take(self, now: float) -> tuple[str, Request] | None:
-        if self._pauses and not self._passes:
-            return None
-        taken = self._turns.take(now)
-        if taken is not None and self._pauses:
-            self._passes -= 1
+        taken = None if self._is_held_up() else self._turns.take(now)
+        if taken is not None:
+            self._one_may_go = False
         return taken
 
     def _hand_out(self, now: float | None = None) -> None:
@@ -321,27 +321,27 @@ class Frontier:
         now = self._now() if now is None else now
         while self._idle:
             # The last to fall idle: any worker will do, and this end of a dict is the cheap one.
-            turn = next(reversed(self._idle))
-            if not turn.done():  # else cancelled, and its task has not run yet
+            worker = next(reversed(self._idle))
+            if not worker.done():  # else cancelled, and its task has not run yet
                 if (taken := self._take(now)) is None:
                     self._set_timer()
                     return
-                turn.set_result(taken)
+                worker.set_result(taken)
                 self._was_taken(taken[0])
-            del self._idle[turn]
+            del self._idle[worker]
 
     def _dismiss(self) -> None:
         idle, self._idle = self._idle, {}
-        for turn in idle:
-            if turn.done():
+        for worker in idle:
+            if worker.done():
                 continue
             if self._failure is not None:
-                turn.set_exception(self._failure)
+                worker.set_exception(self._failure)
             else:
-                turn.set_result(None)
+                worker.set_result(None)
 
     def _set_timer(self) -> None:
-        when = None if self._pauses and not self._passes else self._turns.next_time()
+        when = None if self._is_held_up() else self._turns.next_time()
         if when is None or (self._timer is not None and self._rings_at <= when):
             return
         if self._timer is not None:
@@ -359,18 +359,15 @@ class Frontier:
 
     def _was_taken(self, host: str) -> None:
         """A window has emptied by one row: is it time to reload?"""
-        if host not in self._spills or host in self._reloading:
-            return
-        if self._turns.waiting(host) <= self._window // 2:
-            self._reloading.add(host)
-            self._to_reload.append(host)
+        if host in self._spilled and self._turns.waiting(host) <= self._window // 2:
+            self._spilled.want(host)
 
     def _reload(self) -> None:
         """Fetch rows back, as far as there is room, for the hosts that have waited longest for it."""
-        while self._to_reload and not self._is_stopped and self._failure is None:
-            if (room := self._window_total - self._rows) <= 0:
+        while not self._is_stopped and self._failure is None:
+            room = self._window_total - self._rows
+            if room <= 0 or (host := self._spilled.next()) is None:
                 return  # each row that ends comes by here again
-            host = self._to_reload.popleft()
             limit = min(room, max(1, self._window - self._turns.waiting(host)))
             self._rows += limit
             self._backlog.pull(host, limit).add_done_callback(partial(self._reloaded, host, limit))
@@ -389,12 +386,8 @@ class Frontier:
             self._failure = InternalFault(f"Rows of {host} were lost between memory and disk: {self!r}.")
             return
         self._rows += len(requests)
-        self._spilled -= len(requests)
-        self._spills[host] -= len(requests)
-        if self._spills[host] == 0:
-            del self._spills[host]
+        self._spilled.come(host, len(requests))
         now = self._now()
         for request in requests:
             self._turns.add(host, request, now)
-        self._reloading.discard(host)
         self._was_taken(host)

@@ -15,21 +15,21 @@ the last commits to a power cut, and the sink has already let go of what it woul
 
 from __future__ import annotations
 
-import asyncio
 import json
+import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from scraper.config import Again
+from scraper.database import Database
 from scraper.errors import State, UsageError, outcome_class
-from scraper.ledger_pass import Pass, held_of, keep, pass_of
+from scraper.ledger_pass import Pass, held_of, keep, note_asked, pass_of, surprises
 from scraper.ledger_reader import LedgerReader, Run
 from scraper.ledger_schema import (
     SCHEMA,
@@ -48,6 +48,8 @@ from scraper.records import Held, Outcome
 
 __all__ = ["Ledger", "LedgerReader", "Recorded", "Run", "RunMeta"]
 
+log = logging.getLogger("scraper")
+
 T = TypeVar("T")
 
 _STEP = 10_000
@@ -55,13 +57,11 @@ _STEP = 10_000
 WAYS_OUT = "choose another -o OUT, or start over with --overwrite."
 
 
-class Ledger:
-    """The writing side. Used by one event loop; a context manager that owns its thread and its connection."""
+class Ledger(Database):
+    """The writing side."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._thread = ThreadPoolExecutor(1, "scraper-ledger")
-        self._db: Connection | None = None
+        super().__init__(path, "scraper-ledger")
         self._run = 0
         self._last_row = -1
         self._sink_state: Mapping[str, object] = {}
@@ -81,26 +81,6 @@ class Ledger:
     def __repr__(self) -> str:
         state = "open" if self._db is not None else "closed"
         return f"<Ledger {self.path}: {state}, run {self._run}, last row {self._last_row}>"
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._call(self._open)
-        except BaseException:
-            self._thread.shutdown(wait=False)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # Comes after whatever is queued, so a commit under way is completed first.
-        try:
-            await self._call(self._close)
-        finally:
-            self._thread.shutdown(wait=False)
-
-    async def _call(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     @property
     def sink_state(self) -> Mapping[str, object]:
@@ -122,8 +102,8 @@ class Ledger:
 
         Args:
             meta: what the run is.
-            again: rows that have ended and are to be asked once more. If the last run asked the same and was cut
-                short, this one goes on with it: what ended in it is not asked a second time.
+            again: rows that have ended and are to be asked once more. If the last pass asked the same and was cut
+                short, this run goes on with it: what ended in it is not asked a second time.
 
         Raises:
             UsageError: the ledger holds rows of another pipeline, list or settings; says which and what to do.
@@ -191,31 +171,18 @@ class Ledger:
 
     # From here on: in the ledger's thread.
 
+    def _errors(self) -> AbstractContextManager[None]:
+        return translated(self.path)
+
     def _open(self) -> None:
-        with translated(self.path):
-            self._db = db = connect(self.path)
-            try:
-                db.execute("PRAGMA journal_mode = WAL")
-                db.execute("PRAGMA synchronous = FULL")
-                if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")
-                upgrade(db, check_version(db, self.path))
-                self._last_row = db.execute("SELECT coalesce(max(row), -1) FROM outcomes").fetchone()[0]
-                self._sink_state = json.loads(self._meta("sink_state") or "{}")
-            except BaseException:
-                self._close()
-                raise
-
-    def _close(self) -> None:
-        db, self._db = self._db, None
-        if db is not None:
-            with translated(self.path):
-                db.close()
-
-    def _connection(self) -> Connection:
-        if self._db is None:
-            raise RuntimeError("the ledger is not open: use it inside `async with`")
-        return self._db
+        self._db = db = connect(self.path)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")
+        upgrade(db, check_version(db, self.path))
+        self._last_row = db.execute("SELECT coalesce(max(row), -1) FROM outcomes").fetchone()[0]
+        self._sink_state = json.loads(self._meta("sink_state") or "{}")
 
     def _meta(self, key: str) -> str | None:
         found = self._connection().execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -226,15 +193,14 @@ class Ledger:
 
     def _transaction(self, work: Callable[[Connection], T]) -> T:
         db = self._connection()
-        with translated(self.path):
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(db)
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:  # a full disk may have rolled back already
-                    db.execute("ROLLBACK")
-                raise
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(db)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:  # a full disk may have rolled back already
+                db.execute("ROLLBACK")
+            raise
         return result
 
     def _begin(self, meta: RunMeta, again: Again) -> None:
@@ -250,12 +216,15 @@ class Ledger:
                 self._is_same_list = bool(was.fingerprint and meta.fingerprint)
             self._set_meta("run", _going_on(held, meta).to_json())
             self._pass = pass_of(db, again, time.time())
-            keep(db, self._pass)
             inserted = db.execute(
                 "INSERT INTO runs (started, last, pid, version) VALUES (?, ?, ?, ?)",
                 (meta.started_at, meta.started_at, os.getpid(), meta.version),
             )
             assert inserted.lastrowid is not None
+            if self._pass is not None:
+                for sentence in surprises(db, self._pass, _out_of(self.path)):
+                    log.warning("%s", sentence)
+                keep(db, self._pass, inserted.lastrowid)
             return inserted.lastrowid
 
         self._run = self._transaction(work)
@@ -266,22 +235,20 @@ class Ledger:
         if self._pass is not None:
             due, more = self._pass.due
             these, values = f"{these} AND NOT {due}", (*values, *more)
-        with translated(self.path):
-            db = self._connection()
-            # One row each, for the reason given at ledger_schema.insert.
-            count = db.execute(f"SELECT count(*) {these}", values).fetchone()[0]
-            if count == 0:
-                return range(0)
-            if count == last - first:
-                return range(first, last)
-            rows = db.execute(f"SELECT group_concat(row) {these}", values).fetchone()[0]
+        db = self._connection()
+        # One row each, for the reason given at ledger_schema.insert.
+        count = db.execute(f"SELECT count(*) {these}", values).fetchone()[0]
+        if count == 0:
+            return range(0)
+        if count == last - first:
+            return range(first, last)
+        rows = db.execute(f"SELECT group_concat(row) {these}", values).fetchone()[0]
         return frozenset(map(int, rows.split(",")))
 
     def _beginning(self) -> int:
         rows = 0
-        with translated(self.path):
-            while self._count(rows, rows + _STEP) == _STEP:
-                rows += _STEP
+        while self._count(rows, rows + _STEP) == _STEP:
+            rows += _STEP
         return rows
 
     def _count(self, first: int, last: int) -> int:
@@ -290,14 +257,12 @@ class Ledger:
 
     def _held(self, first: int, last: int) -> Mapping[int, Held]:
         assert self._pass is not None
-        with translated(self.path):
-            return held_of(self._connection(), self._pass, first, last)
+        return held_of(self._connection(), self._pass, first, last)
 
     def _compare(self, rows: Sequence[tuple[int, str]]) -> None:
         first, last = rows[0][0], rows[-1][0]
-        with translated(self.path):
-            sql = "SELECT row, url FROM outcomes WHERE row >= ? AND row <= ?"
-            held = dict(self._connection().execute(sql, (first, last)).fetchall())
+        sql = "SELECT row, url FROM outcomes WHERE row >= ? AND row <= ?"
+        held = dict(self._connection().execute(sql, (first, last)).fetchall())
         for row, url in rows:
             now = mask_userinfo(url)
             if row in held and held[row] != now:
@@ -312,6 +277,8 @@ class Ledger:
         state_json = json.dumps(dict(sink_state))
 
         def work(db: Connection) -> None:
+            if self._pass is not None:
+                note_asked(db, self._pass, self._run, outcomes)
             insert(db, outcomes, now)
             if outcomes:
                 db.execute(
@@ -326,8 +293,7 @@ class Ledger:
         self._last_row = max(self._last_row, max((outcome.row for outcome in outcomes), default=-1))
 
     def _counts(self) -> Counter[str]:
-        with translated(self.path):
-            found = self._connection().execute("SELECT class, count(*) FROM outcomes GROUP BY class").fetchall()
+        found = self._connection().execute("SELECT class, count(*) FROM outcomes GROUP BY class").fetchall()
         return Counter(dict(found))
 
     def _end(self, exit_code: int, rows_total: int | None) -> None:

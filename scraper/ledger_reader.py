@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from scraper.config import Again
-from scraper.errors import State, UsageError, outcome_class
-from scraper.ledger_pass import pass_of, unfinished
+from scraper.errors import State, UsageError, in_family, outcome_class
+from scraper.ledger_pass import LastPass, count_due, last_pass, pass_of, unfinished
 from scraper.ledger_schema import (
     Cell,
     Connection,
@@ -119,11 +119,14 @@ class LedgerReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        nothing = UsageError(f"There is no run in {path.parent.parent}: give the -o folder of a run.")
         if not path.is_file():
-            raise UsageError(f"There is no run in {path.parent.parent}: give the -o folder of a run.")
+            raise nothing
         with translated(path):
             self._db: Connection = connect(path, read_only=True)
             try:
+                if self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+                    raise nothing  # a run is making it just now
                 self._select = select(check_version(self._db, path))
             except BaseException:
                 self._db.close()
@@ -176,8 +179,7 @@ class LedgerReader:
         return [
             name
             for name in self.counts()
-            if (state is None or outcome_class(name).state is state)
-            and (not below or name == below or name.startswith(below + "."))
+            if (state is None or outcome_class(name).state is state) and (not below or in_family(name, below))
         ]
 
     def rows(self, state: State | None = None, class_prefix: str | None = None) -> Iterator[Recorded]:
@@ -232,17 +234,17 @@ class LedgerReader:
         """How many rows a run that begins now would ask again."""
         with translated(self.path):
             found = pass_of(self._db, again, time.time())
-        if found is None:
-            return 0
-        due, values = found.due
-        ((count,),) = self._each(f"SELECT count(*) FROM outcomes WHERE {due}", values)  # noqa: S608 - marks only
-        assert isinstance(count, int)
-        return count
+            return 0 if found is None else count_due(self._db, found)
 
     def unfinished(self) -> Again:
-        """What the last run was to ask again, if it was cut short; nothing otherwise."""
+        """What the last pass was to ask again, if it was cut short; nothing otherwise."""
         with translated(self.path):
             return unfinished(self._db)
+
+    def last_pass(self) -> LastPass | None:
+        """What came of asking again last; None if that was never done."""
+        with translated(self.path):
+            return last_pass(self._db)
 
     def hosts(self, limit: int) -> tuple[int, list[HostTotals]]:
         """How many hosts were asked, and those with the most rows."""

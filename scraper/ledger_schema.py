@@ -1,7 +1,7 @@
 """How the ledger lies on disk: its tables, how a row of it becomes an Outcome and back, what SQLite's errors mean.
 
 In: connections and Outcomes. Out: SQL, tuples, and errors of our own tree.
-The only module of the ledger that knows sqlite3. Must never: hold a row's text back, or store a password.
+The only module of the ledger that imports sqlite3. Must never: hold a row's text back, or store a password.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from scraper.errors import SinkFailed, State, UsageError
+from scraper.database import is_damage
+from scraper.errors import OUTCOME_CLASSES, SinkFailed, State, UsageError
 from scraper.policies.secrets import mask_userinfo
 from scraper.records import NO_TIMINGS, Outcome, Timings, origin_of
 
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x53435250
 """Tells our file from any other SQLite database."""
 
@@ -36,6 +37,22 @@ COLUMNS = (
 )  # fmt: skip
 _SINCE_2 = ("etag", "last_modified")
 """Columns that a file of version 1 lacks."""
+
+MOST_EARLIER = 8
+"""Earlier ends that are kept of a row: it may fail every night for years."""
+
+# A row that was ok and still is hides nothing by it, so a nightly refresh of a million rows leaves nothing here.
+# Whatever else a row was stays to be seen.
+_OK = ", ".join(f"'{each.name}'" for each in OUTCOME_CLASSES.values() if each.state is State.OK)
+_KEEP_EARLIER = f"""
+CREATE TRIGGER keep_earlier BEFORE UPDATE ON outcomes WHEN old.class NOT IN ({_OK}) OR new.class NOT IN ({_OK})
+BEGIN
+    DELETE FROM earlier WHERE rowid IN (
+        SELECT rowid FROM earlier WHERE row = old.row ORDER BY rowid DESC LIMIT -1 OFFSET {MOST_EARLIER - 1}
+    );
+    INSERT INTO earlier VALUES (old.row, old.class, old.status, old.at, old.message);
+END;
+"""  # noqa: S608 - constants
 
 # NULL stands for 0 and for "": most rows have most of them. Times are whole microseconds: 3 bytes where a
 # float takes 8. What the report sums up comes first, so that SQLite reads no further into the row than that.
@@ -60,10 +77,8 @@ CREATE TABLE outcomes (
 CREATE INDEX outcomes_by_class ON outcomes (class);
 CREATE TABLE earlier (row INTEGER NOT NULL, class TEXT NOT NULL, status INTEGER, at REAL NOT NULL, message TEXT);
 CREATE INDEX earlier_by_row ON earlier (row);
-CREATE TRIGGER keep_earlier BEFORE UPDATE ON outcomes BEGIN
-    INSERT INTO earlier VALUES (old.row, old.class, old.status, old.at, old.message);
-END;
-"""  # noqa: S608 - constants
+{_KEEP_EARLIER}
+"""
 
 _WRITE_SIZES = (1024, 256, 64, 16, 4, 1)
 _ROW_OF_MARKS = f"({','.join('?' * len(COLUMNS))})"
@@ -151,10 +166,9 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorname", "")
-        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        if is_damage(error):
             raise _damaged(path, str(error)) from error
-        if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise SinkFailed(
                 f"{path} is locked by another program; close that program, then run the same command again."
             ) from error
@@ -209,9 +223,11 @@ def check_version(db: Connection, path: Path) -> int:
 
 def upgrade(db: Connection, version: int) -> None:
     """Bring a file of an older version up to this one, in one transaction."""
-    if version < 2:
-        added = "".join(f"ALTER TABLE outcomes ADD COLUMN {name} TEXT;" for name in _SINCE_2)
-        db.executescript(f"BEGIN IMMEDIATE; {added} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+    if version == SCHEMA_VERSION:
+        return
+    added = "".join(f"ALTER TABLE outcomes ADD COLUMN {name} TEXT;" for name in _SINCE_2) if version < 2 else ""
+    kept = f"DROP TRIGGER keep_earlier; {_KEEP_EARLIER}"
+    db.executescript(f"BEGIN IMMEDIATE; {added} {kept} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
 
 
 def select(version: int) -> str:

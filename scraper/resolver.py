@@ -47,8 +47,13 @@ _NO_SUCH_NAME = frozenset(
 )
 
 
-LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Why there can be no socket just now, for want of something of this machine's own."""
+LACKING = {
+    errno.EMFILE: "file descriptors: raise the limit (ulimit -n) or lower --concurrency",
+    errno.ENFILE: "file descriptors, on the whole machine: lower --concurrency",
+    errno.ENOBUFS: "network buffers: lower --concurrency",
+    errno.ENOMEM: "memory: lower --concurrency",
+}
+"""Why there can be no socket just now, for want of something of this machine's own; and what to do about it."""
 
 
 class HostNotFound(OSError):

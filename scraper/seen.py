@@ -17,20 +17,15 @@ Must never: call a row the same as one that this list does not have; hold the li
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
 
+from scraper.database import Database, is_damage
 from scraper.errors import RunStopped, SinkFailed
-
-T = TypeVar("T")
 
 DIGEST_BYTES = 16
 """Of a key: two of 10 million rows that differ have the same one with a chance of 1 in 7 * 10^24."""
@@ -40,8 +35,6 @@ COMMIT_ROWS = 100_000
 a page of its own. This many are entered again in half a second."""
 
 _CACHE_KIB = 16 * 1024
-
-_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 _VERSION = 1
 """Of the file and of what a digest is made of."""
@@ -66,8 +59,8 @@ CROSS JOIN seen ON seen.key = substr(?1, each.key * {DIGEST_BYTES} + 1, {DIGEST_
 """  # noqa: S608 - constants
 
 
-class Seen:
-    """The first row for each digest. An asynchronous context manager that owns its thread.
+class Seen(Database):
+    """The first row for each digest.
 
     Args:
         path: the file; its folder must be there.
@@ -76,10 +69,8 @@ class Seen:
     """
 
     def __init__(self, path: Path, identity: str) -> None:
-        self.path = path
+        super().__init__(path, "scraper-seen")
         self._identity = identity
-        self._thread = ThreadPoolExecutor(1, "scraper-seen")
-        self._file: sqlite3.Connection | None = None
         self._entered = 0
         self._uncommitted = 0
 
@@ -91,22 +82,10 @@ class Seen:
         """Rows below this number have been entered; they need to be given only to learn who was first."""
         return self._entered
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._run(self._open)
-        except BaseException:
-            self._thread.shutdown(wait=False)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            with contextlib.suppress(SinkFailed):  # all that is lost is what can be entered again
-                await self._run(self._close)
-        finally:
-            self._thread.shutdown(wait=False)
+    async def __aexit__(self, *error: object) -> None:
+        # The transaction that is open is not kept: a small list never waits for the disk.
+        with contextlib.suppress(SinkFailed):  # all that is lost is what can be entered again
+            await super().__aexit__(*error)
 
     async def firsts(self, keys: Sequence[tuple[int, bytes]]) -> list[int | None]:
         """For each row the earlier one with the same digest; None for the first.
@@ -119,16 +98,16 @@ class Seen:
             SinkFailed: the disk refused.
             RunStopped: the file was damaged; it is deleted, and the next run enters the rows again.
         """
-        return await self._run(lambda: self._firsts(keys)) if keys else []
+        return await self._call(lambda: self._firsts(keys)) if keys else []
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+    # From here on: in the thread.
 
-    def _guarded(self, work: Callable[[], T]) -> T:
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            return work()
+            yield
         except (sqlite3.Error, OSError) as error:
-            if getattr(error, "sqlite_errorname", "").startswith(_DAMAGE):
+            if is_damage(error):
                 self._delete()
                 raise RunStopped(
                     f"{self.path} was damaged ({error}) and is deleted: run the same command again, to remake it."
@@ -137,8 +116,6 @@ class Seen:
                 f"The rows that were seen cannot be kept in {self.path}: {error}. "
                 "Make room there and run the same command again."
             ) from error
-
-    # From here on: in the thread.
 
     def _open(self) -> None:
         try:
@@ -151,21 +128,15 @@ class Seen:
 
     def _begin(self) -> bool:
         """Open the file and the first transaction; False where its entries are not those of this list."""
-        self._file = file = sqlite3.connect(self.path, isolation_level=None)
-        file.executescript(_OPEN)
-        file.execute("BEGIN")
-        held = file.execute("SELECT version, identity, entered FROM list").fetchone()
+        self._db = db = sqlite3.connect(self.path, isolation_level=None)
+        db.executescript(_OPEN)
+        db.execute("BEGIN")
+        held = db.execute("SELECT version, identity, entered FROM list").fetchone()
         if held is None:
-            file.execute("INSERT INTO list VALUES (?, ?, 0)", (_VERSION, self._identity))
+            db.execute("INSERT INTO list VALUES (?, ?, 0)", (_VERSION, self._identity))
             held = (_VERSION, self._identity, 0)
         self._entered = held[2]
         return bool(held[:2] == (_VERSION, self._identity) and (self._identity or not self._entered))
-
-    def _close(self) -> None:
-        """Let go of the file. The transaction that is open is not kept: a small list never waits for the disk."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
 
     def _delete(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -175,23 +146,22 @@ class Seen:
         self._entered = 0
 
     def _firsts(self, keys: Sequence[tuple[int, bytes]]) -> list[int | None]:
-        assert self._file is not None, "use it inside `async with`"
-        entered = 0
+        db, entered = self._connection(), 0
         for at in range(0, len(keys), _AT_ONCE):
             piece = list(keys[at : at + _AT_ONCE])
             piece += piece[-1:] * (_AT_ONCE - len(piece))  # a key that is there already changes nothing
-            entered += self._file.execute(_ENTER, list(itertools.chain.from_iterable(piece))).rowcount
+            entered += db.execute(_ENTER, list(itertools.chain.from_iterable(piece))).rowcount
         answers: list[int | None] = [None] * len(keys)
         if entered < len(keys):
             given = (b"".join(key for _, key in keys), json.dumps([row for row, _ in keys]))
-            for index, row in json.loads(self._file.execute(_EARLIER, given).fetchone()[0]):
+            for index, row in json.loads(db.execute(_EARLIER, given).fetchone()[0]):
                 answers[index] = row
         end = keys[-1][0] + 1
         self._uncommitted += max(0, end - self._entered)
         self._entered = max(self._entered, end)
         if self._uncommitted >= COMMIT_ROWS:
-            self._file.execute("UPDATE list SET entered = ?", (self._entered,))
-            self._file.execute("COMMIT")
-            self._file.execute("BEGIN")
+            db.execute("UPDATE list SET entered = ?", (self._entered,))
+            db.execute("COMMIT")
+            db.execute("BEGIN")
             self._uncommitted = 0
         return answers

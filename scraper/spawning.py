@@ -6,7 +6,8 @@ What a terminal or a service manager sends to the whole group must end neither t
 which by themselves know only some of these signals. They are started with all of them blocked, which a process
 inherits; a worker ignores them before it unblocks them.
 
-Must never: take a signal from this process's own threads for longer than a start takes.
+Must never: take a signal from this process's own threads for longer than a start takes; leave semaphores of a
+worker that runs under a name, where nobody would clear them away once all our processes are killed at a blow.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import signal
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Iterator
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.synchronize import BoundedSemaphore, Lock, SemLock
+from multiprocessing.util import Finalize
 from typing import Any
 
 from scraper.worker import UNHEEDED
@@ -27,11 +31,35 @@ _main_swap = threading.Lock()
 
 
 class WorkerContext(ForkServerContext):
-    """The forkserver context, which remembers the process it made: it is ours to watch and to kill."""
+    """The forkserver context, which remembers the process it made: it is ours to watch and to kill.
+
+    It remembers the five semaphores of an executor's queues as well. They have names, in /dev/shm on Linux, by
+    which the worker finds them. Who has found one needs its name no more (sem_unlink(3)).
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.made: ForkServerProcess | None = None
+        self._named: list[SemLock] = []
+
+    def Lock(self) -> Lock:  # noqa: N802
+        """Make a lock, as the base does."""
+        self._named.append(lock := super().Lock())
+        return lock
+
+    def BoundedSemaphore(self, value: int = 1) -> BoundedSemaphore:  # noqa: N802
+        """Make a semaphore, as the base does."""
+        self._named.append(semaphore := super().BoundedSemaphore(value))
+        return semaphore
+
+    def drop_names(self) -> None:
+        """Take the semaphores' names away; for when the process runs, and no other will be made."""
+        named, self._named = self._named, []
+        for each in named:
+            # What multiprocessing would do once nobody refers to the semaphore any more: once only.
+            for reference in weakref.getweakrefs(each):
+                if isinstance(reference.__callback__, Finalize):
+                    reference.__callback__()
 
     def Process(self, *args: Any, **kwargs: Any) -> ForkServerProcess:  # type: ignore[override]  # noqa: N802
         """Make the process. A class attribute in the base; the executor only ever calls it."""

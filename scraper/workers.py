@@ -176,6 +176,7 @@ class Worker:
             raise WorkerLost("it died while warming up") from error
         if report != READY:
             raise InternalFault(f"A worker process could not start: {report}.")
+        self._context.drop_names()
         os.set_blocking(self._report.fileno(), False)  # from now on stacks come through it, or nothing
 
     def _spawn(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -58,3 +60,23 @@ def shared_origin() -> Iterator[OriginProcess]:
     """One local web server for all tests that only read from it and do not count what was asked."""
     with OriginProcess() as origin:
         yield origin
+
+
+@pytest.fixture(scope="session")
+def plotless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH that hides matplotlib, as where the extra ``report`` is not installed."""
+    folder = tmp_path_factory.mktemp("plotless")
+    (folder / "matplotlib.py").write_text("raise ImportError('left out by the test')\n")
+    return folder
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch, plotless: Path) -> None:
+    """Runs, and commands that are started, write no report page.
+
+    For tests that look at the ledger and the files: what the page needs takes longer to load than their run does.
+    """
+    monkeypatch.setattr("scraper.api.warm_up", lambda: None)
+    monkeypatch.setattr("scraper.api.write_page", lambda report, folder: None)
+    before = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(plotless), before])))

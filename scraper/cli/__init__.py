@@ -14,8 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from scraper._version import __version__
-
-EXIT_INTERRUPTED = 130
+from scraper.cli.interrupts import EXIT_INTERRUPTED, leaving_at_once
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments, without the program's name; those of the process by default.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with leaving_at_once():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> int:
     _take_hold_of_the_streams()
     code = 0
     try:

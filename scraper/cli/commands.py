@@ -81,10 +81,12 @@ def _results(arguments: list[str]) -> int:
     if parsed is None:
         return 0
     from scraper.cli import voice
+    from scraper.cli.interrupts import raise_interrupts
     from scraper.ledger import LedgerReader
     from scraper.outdir import OutputFolder
     from scraper.results import write_results
 
+    raise_interrupts()
     out = _the_out("results", parsed)
     options = _options(ResultsOptions, parsed)
     state = None if options.state is None else State(options.state)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scraper.cli import voice
+from scraper.cli.interrupts import raise_interrupts
 from scraper.cli.parse import parse
 from scraper.cli.signals import Caught, ending_on_signal, silence_the_tracker
 from scraper.cli.table import Command
@@ -86,6 +87,7 @@ def run(
     if job.run.dry_run:
         from scraper.cli.dry import dry_run
 
+        raise_interrupts()
         return dry_run(job.pipeline, job.inputs, job.config, job.settings, job.out, job.run.overwrite)
     from scraper.api import loop_factory
 
@@ -311,6 +313,7 @@ def report(out: str) -> int:
     from scraper.outdir import OutputFolder
     from scraper.report import Report, render_terminal
 
+    raise_interrupts()
     report = Report.of(out)
     missing = write_page(report, OutputFolder(out))
     if missing is not None:

@@ -23,7 +23,7 @@ from scraper.records import NO_TIMINGS, Outcome, Request
 
 
 class Movement:
-    """One run's. Implements ``scraper.engines.stuck.Stage``.
+    """One run's. Implements ``scraper.engines.stuck.Watched``.
 
     Attributes:
         pool: the workers, once there are any.

@@ -145,16 +145,15 @@ class _Run:
             asyncio.TaskGroup() as group,
         ):
             frontier = Frontier(job.config.permits, backlog)
+            self.meter.paused = frontier.paused
             committer = Committer(job.sink, job.ledger)
-            weather = Weather(job.config.health, frontier, self.permits, self.meter)
+            weather = Weather(job.config.health, frontier, self.permits)
             self.movement = Movement(job.meter, rows, frontier, committer, self.permits, self.arena)
             writing = group.create_task(self.write(committer), name="write")
             beside = (
                 group.create_task(self.heed_stop(intake, rows, frontier), name="heed-stop"),
                 group.create_task(weather.watch(), name="weather"),
-                group.create_task(
-                    watch_space(job.scratch, job.config.space, self.arena, frontier, self.meter), name="space"
-                ),
+                group.create_task(watch_space(job.scratch, job.config.space, self.arena, frontier), name="space"),
                 group.create_task(
                     watch_movement(
                         self.movement, _stuck_after_s(job.config), self.movement.breaks, job.last_resort

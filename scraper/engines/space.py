@@ -16,7 +16,6 @@ from scraper.arena import Arena
 from scraper.config import MIB, SpaceConfig
 from scraper.errors import SinkFailed
 from scraper.frontier import Frontier
-from scraper.meter import Meter
 from scraper.units import show_bytes
 
 log = logging.getLogger("scraper")
@@ -64,7 +63,7 @@ def _identity(folder: Path) -> object:
     return about.st_dev, about.st_ino
 
 
-async def watch_space(folder: Path, config: SpaceConfig, arena: Arena, frontier: Frontier, meter: Meter) -> None:
+async def watch_space(folder: Path, config: SpaceConfig, arena: Arena, frontier: Frontier) -> None:
     """Look every ``config.every_s`` seconds. Runs until it is cancelled.
 
     Args:
@@ -72,7 +71,6 @@ async def watch_space(folder: Path, config: SpaceConfig, arena: Arena, frontier:
         config: what to leave free, and how long to wait for it.
         arena: how much is in flight.
         frontier: what to pause.
-        meter: where progress sees why.
 
     Raises:
         SinkFailed: the folder is gone, or space has not come back within ``config.wait_s``.
@@ -94,7 +92,6 @@ async def watch_space(folder: Path, config: SpaceConfig, arena: Arena, frontier:
         if not is_short(room, config.min_free, arena.held):
             if short_since is not None:
                 log.warning("There is space again: going on.")
-                meter.paused.pop(SPACE, None)
                 frontier.resume(SPACE)
             short_since = None
         elif short_since is None:
@@ -106,8 +103,7 @@ async def watch_space(folder: Path, config: SpaceConfig, arena: Arena, frontier:
                 config.wait_s,
             )
             short_since = loop.time()
-            meter.paused[SPACE] = "disk nearly full"
-            frontier.pause(SPACE)
+            frontier.pause(SPACE, "disk nearly full")
         elif loop.time() - short_since >= config.wait_s:
             raise SinkFailed(
                 f"Only {show_bytes(room.free)} are left on the disk of {folder.parent.parent}: free some, or "

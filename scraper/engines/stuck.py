@@ -53,8 +53,8 @@ PATIENT = frozenset({Wait.LIST, Wait.TIME, Wait.PAUSE})
 """What may take as long as it takes."""
 
 
-class Stage(Protocol):
-    """What is watched."""
+class Watched(Protocol):
+    """A run, as far as it is watched."""
 
     def moved(self) -> object:
         """Equal to what it was last time if, and only if, nothing has moved since."""
@@ -67,7 +67,7 @@ class Stage(Protocol):
 
 
 async def watch_movement(
-    stage: Stage,
+    run: Watched,
     limit_s: float,
     breaks: Mapping[Wait, Callable[[], None]],
     last_resort: Callable[[RunStopped], None],
@@ -75,7 +75,7 @@ async def watch_movement(
     """Watch until cancelled.
 
     Args:
-        stage: the run.
+        run: what to watch.
         limit_s: seconds without movement after which something is done.
         breaks: how to break a jam at that place; where there is no way, the run stops.
         last_resort: see ``Job.last_resort``.
@@ -86,18 +86,18 @@ async def watch_movement(
     """
     loop = asyncio.get_running_loop()
     period = limit_s / LOOKS
-    seen, since, is_broken = stage.moved(), loop.time(), False
+    seen, since, is_broken = run.moved(), loop.time(), False
     while True:
         before = loop.time()
         await asyncio.sleep(period)
         late = loop.time() - before - period
         if late > period:
             since += late  # we stood still ourselves
-        now, wait = stage.moved(), stage.waits_for()
+        now, wait = run.moved(), run.waits_for()
         if now != seen or wait in PATIENT:
             seen, since, is_broken = now, loop.time(), False
         elif loop.time() - since >= limit_s:
-            await _describe(stage, wait, limit_s)
+            await _describe(run, wait, limit_s)
             if is_broken or wait not in breaks:
                 fault = _fault(wait, limit_s)
                 last_resort(fault)
@@ -118,8 +118,8 @@ def _fault(wait: Wait, limit_s: float) -> RunStopped:
     )
 
 
-async def _describe(stage: Stage, wait: Wait, limit_s: float) -> None:
-    described: dict[str, object] = dict(await stage.state())
+async def _describe(run: Watched, wait: Wait, limit_s: float) -> None:
+    described: dict[str, object] = dict(await run.state())
     described |= {"tasks": tasks_described(), "threads": threads_described()}
     log.error("Nothing has moved for %g s; waiting for %s.", limit_s, wait.value, extra={"stuck": described})
 

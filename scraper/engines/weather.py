@@ -15,7 +15,6 @@ from scraper.config import HealthConfig
 from scraper.engines.permits import Permits
 from scraper.errors import FetchFailed, OutOfResources, RunStopped
 from scraper.frontier import Frontier
-from scraper.meter import Meter
 from scraper.policies.health import NETWORK_CLASSES, Change, Health, shows_an_answer
 from scraper.records import Request
 
@@ -38,11 +37,10 @@ def _is_first(request: Request) -> bool:
 class Weather:
     """Looks at every attempt of a run."""
 
-    def __init__(self, config: HealthConfig, frontier: Frontier, permits: Permits, meter: Meter) -> None:
+    def __init__(self, config: HealthConfig, frontier: Frontier, permits: Permits) -> None:
         self._config = config
         self._frontier = frontier
         self._permits = permits
-        self._meter = meter
         self._health = Health(config)
         self._went = asyncio.Event()
         self._starved_since: float | None = None
@@ -59,7 +57,7 @@ class Weather:
             self._widen_at = now + CALM_S
         if self._health.answered(host, now) is Change.BACK:
             log.warning("The network is back: going on.")
-            self._resume()
+            self._frontier.resume(NETWORK)
 
     def failed(self, error: FetchFailed, request: Request, now: float) -> None:
         """An attempt at ``request`` failed.
@@ -78,8 +76,7 @@ class Weather:
                 "Nothing answers any more: waiting up to %g s for the network, no row is given up meanwhile.",
                 self._config.wait_s,
             )
-            self._frontier.pause(NETWORK)
-            self._meter.paused[NETWORK] = "no network"
+            self._frontier.pause(NETWORK, "no network")
             self._went.set()
 
     def counts(self, error: FetchFailed, request: Request, began: float, *, is_last: bool) -> bool:
@@ -105,11 +102,7 @@ class Weather:
                 await asyncio.sleep(self._config.probe_s)
                 if self._health.looks_for_good(loop.time()) is Change.GIVEN_UP:
                     log.warning("Nothing has answered for %g s: failures count again.", self._config.wait_s)
-                    self._resume()
-
-    def _resume(self) -> None:
-        self._meter.paused.pop(NETWORK, None)
-        self._frontier.resume(NETWORK)
+                    self._frontier.resume(NETWORK)
 
     def _starve(self, error: OutOfResources, now: float) -> None:
         if self._starved_since is None:

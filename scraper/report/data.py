@@ -14,6 +14,7 @@ from typing import Literal
 
 from scraper.errors import OutcomeClass, State, outcome_class
 from scraper.ledger import LedgerReader, Recorded, Run, RunMeta
+from scraper.ledger_pass import LastPass, option_of
 from scraper.ledger_reader import Commit, HostTotals
 from scraper.outdir import OutputFolder
 from scraper.records import Outcome
@@ -103,6 +104,7 @@ class Report:
         runs: each run, oldest first.
         rows_total: rows of the list; None where no run has read it to its end.
         is_running: a run is under way; what is shown is what it has made durable so far.
+        last_pass: what came of asking again last; None if that was never done.
         started_by: what can go on; see ``started_by``.
         hosts_total: how many hosts there are.
         hosts: those with the most rows.
@@ -126,6 +128,7 @@ class Report:
     runs: Sequence[Run] = ()
     rows_total: int | None = None
     is_running: bool = False
+    last_pass: LastPass | None = None
     started_by: StartedBy = "program"
     hosts_total: int = 0
     hosts: Sequence[HostTotals] = ()
@@ -159,11 +162,12 @@ class Report:
             pipeline=meta.pipeline if meta else "",
             by_class=counts,
             bytes=totals.bytes,
-            seconds=sum(run.seconds for run in runs if run.rows),
+            seconds=sum(run.seconds for run in _working(runs)),
             runs=runs,
             rows_total=next((run.rows_total for run in reversed(runs) if run.rows_total is not None), None),
             # The lock is looked at only where the ledger leaves it open: a run that has noted its end is over.
             is_running=bool(runs) and runs[-1].exit is None and OutputFolder(out).is_held(),
+            last_pass=reader.last_pass(),
             started_by=started_by(meta) if meta else "program",
             hosts_total=hosts_total,
             hosts=hosts,
@@ -223,12 +227,17 @@ class Report:
         return self._count(State.FAILED)
 
     def _count(self, state: State) -> int:
-        return sum(rows for name, rows in self.by_class.items() if outcome_class(name).state is state)
+        return _rows_of(self.by_class, state)
 
     @property
     def rate(self) -> float:
         """Rows ended per second of running time."""
         return self.rows / self.seconds if self.seconds else 0.0
+
+    @property
+    def working_runs(self) -> int:
+        """How many runs ``seconds`` is the sum of; one that found nothing to do is none of them."""
+        return len(_working(self.runs))
 
     @property
     def is_complete(self) -> bool:
@@ -237,14 +246,48 @@ class Report:
 
     @property
     def way_on(self) -> str:
-        """What to do for the rows that have not ended: half a sentence, a command or nothing behind its colon."""
+        """What to do for the rows that are left: half a sentence, a command or nothing behind its colon."""
+        option = option_of(self.last_pass.again) if self.last_pass and self.left_to_ask else ""
         match self.started_by:
             case "command":
                 return f"go on with: scraper resume {shlex.quote(str(self.out))}"
             case "pipe":
-                return "go on with the same command, the same list piped in"
+                return f"go on with the same command{option and f' and {option}'}, the same list piped in"
             case _:
-                return "go on by starting the same program again"
+                return f"go on by starting the same program again{option and f', with {option}'}"
+
+    @property
+    def asked_again(self) -> str:
+        """What came of asking again last, in some words; empty if no row was."""
+        if self.last_pass is None or not self.last_pass.by_class:
+            return ""
+        by_class, again = self.last_pass.by_class, self.last_pass.again
+        rows = sum(by_class.values())
+        unchanged = by_class.get("ok.not_modified", 0) if again.refresh else 0
+        ok, skipped, failed = (_rows_of(by_class, state) for state in (State.OK, State.SKIPPED, State.FAILED))
+        told = [f"{show_count(ok - unchanged)} {'fetched anew' if again.refresh else 'ok now'}"]
+        told += [f"{show_count(unchanged)} not modified"] if again.refresh else []
+        told += [f"{show_count(skipped)} skipped"] if skipped else []
+        told += [f"{show_count(failed)} {'failed' if again.refresh else 'failed again'}"]
+        return f"{show_count(rows)} row{'s' if rows > 1 else ''} by {option_of(again)}: {', '.join(told)}"
+
+    @property
+    def may_be_asked_again(self) -> bool:
+        """Whether ``--retry-failed`` is worth offering: all is done, and rows failed for what may pass."""
+        return self.is_complete and not self.left_to_ask and any(one.of.retry for one in self.failures)
+
+    @property
+    def left_to_ask(self) -> int:
+        """Rows that the last pass has still to ask again; 0 while a run is under way."""
+        return 0 if self.last_pass is None or self.is_running else self.last_pass.left
+
+    @property
+    def still_to_ask(self) -> str:
+        """What a pass that was cut short has left to do, in some words; empty if there is nothing."""
+        if self.last_pass is None or not self.left_to_ask:
+            return ""
+        rows = f"{show_count(self.left_to_ask)} row{'s' if self.left_to_ask > 1 else ''}"
+        return f"{option_of(self.last_pass.again)} was cut short with {rows} left to ask"
 
     def exit_code(self, max_failed: int = 0) -> int:
         """0 if no more than ``max_failed`` rows failed, else 1."""
@@ -254,6 +297,14 @@ class Report:
         """The failed rows, streamed from the ledger, in the order of the list."""
         with LedgerReader(OutputFolder(self.out).ledger_path) as reader:
             yield from reader.rows(State.FAILED)
+
+
+def _rows_of(by_class: Mapping[str, int], state: State) -> int:
+    return sum(rows for name, rows in by_class.items() if outcome_class(name).state is state)
+
+
+def _working(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.rows]
 
 
 def started_by(meta: RunMeta) -> StartedBy:

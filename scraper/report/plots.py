@@ -40,6 +40,7 @@ _VARIABLES = {
 _OF_STATE = {State.OK: OK, State.SKIPPED: SKIPPED, State.FAILED: FAILED}
 
 MOST_CLASSES = 8
+"""Bars; beyond that the last one stands for the rest, and the tables below have them one by one."""
 
 _TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400)
 """Distances between marks on an axis of time, in steps that clocks have."""
@@ -139,14 +140,17 @@ def classes(report: Report) -> str:
     """How many rows ended how; on a scale that shows one row beside a million."""
 
     def draw(axes: Axes) -> None:
-        shown = [*report.by_class.items()][:MOST_CLASSES][::-1]
-        colours = [_OF_STATE[outcome_class(name).state] for name, _ in shown]
-        axes.barh([name for name, _ in shown], [rows for _, rows in shown], height=0.62, color=colours)
-        axes.set_ylim(min(-0.6, len(shown) - 5.6), len(shown) - 0.4)  # a few bars are not thicker than many
+        every = [(name, rows, _OF_STATE[outcome_class(name).state]) for name, rows in report.by_class.items()]
+        if len(every) > MOST_CLASSES:
+            rest = every[MOST_CLASSES - 1 :]
+            every[MOST_CLASSES - 1 :] = [(f"{len(rest)} more classes", sum(rows for _, rows, _ in rest), INK)]
+        names, counts, colours = zip(*reversed(every), strict=True)
+        axes.barh(names, counts, height=0.62, color=colours)
+        axes.set_ylim(min(-0.6, len(names) - 5.6), len(names) - 0.4)  # a few bars are not thicker than many
         axes.set_xscale("log")
         axes.minorticks_off()
-        axes.set_xlim(0.7, max(rows for _, rows in shown) * 4)
-        for place, (_, rows) in enumerate(shown):
+        axes.set_xlim(0.7, max(counts) * 4)
+        for place, rows in enumerate(counts):
             axes.annotate(show_count(rows), (rows, place), xytext=(4, 0), textcoords="offset points", va="center")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda rows, _: show_count(rows)))
         axes.grid(axis="x")

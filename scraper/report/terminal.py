@@ -40,8 +40,8 @@ def _summary(report: Report) -> Iterator[str]:
     counts = (report.rows, report.ok, report.skipped, report.failed)
     wide = max(len(show_count(count)) for count in counts)
     ended = f"in {show_seconds(report.seconds)}, {show_rate(report.rate)} rows/s"
-    if (runs := sum(bool(run.rows) for run in report.runs)) > 1:
-        ended += f", over {runs} runs"
+    if report.working_runs > 1:
+        ended += f", over {report.working_runs} runs"
     yield f"{report.pipeline or 'no run'} -> {escaped(str(report.out))}"
     if len(report.runs) > 1 and report.is_complete and not report.runs[-1].rows:
         yield "  nothing was left to do: every row had ended in an earlier run"
@@ -59,6 +59,8 @@ def _summary(report: Report) -> Iterator[str]:
     if report.percentiles_ms:
         marks = ", ".join(f"{percent} % in {show_ms(ms)}" for percent, ms in report.percentiles_ms.items())
         yield f"  latency  {marks}"
+    if report.asked_again:
+        yield f"  again    {report.asked_again}"
 
 
 def _classes(title: str, failures: Sequence[Failure]) -> Iterator[str]:
@@ -81,9 +83,12 @@ def _where(report: Report) -> Iterator[str]:
         yield f"  look at      {escaped(str(report.out / 'report.html'))}"
     if report.failed:
         yield f"  failed rows  scraper results {out} --state failed"
-    if report.is_complete and report.started_by == "command" and any(one.of.retry for one in report.failures):
+    if report.may_be_asked_again and report.started_by == "command":
         yield f"  ask again    scraper resume {out} --retry-failed"
     if report.is_running:
         yield f"  still running (process {report.runs[-1].pid})"
-    elif report.runs and not report.is_complete:
-        yield f"  the last run was cut short; {report.way_on}"
+        return
+    cut_short = ["the last run was cut short"] if report.runs and not report.is_complete else []
+    cut_short += [report.still_to_ask] if report.still_to_ask else []
+    if cut_short:
+        yield f"  {'; '.join([*cut_short, report.way_on])}"

@@ -10,11 +10,8 @@ Every step announces itself through ``Disk.step`` before it is made. That does n
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
-import functools
 import os
-import platform
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,17 +24,12 @@ import aiofiles.os
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from scraper.errors import SinkFailed
+from scraper.sinks.syncfs import WholeSync
 
 T = TypeVar("T")
 
 SYNC_WHOLE_FROM = 32
 """Files from which on one ``syncfs`` is cheaper than an ``fsync`` each (20 against 100-300 µs a file)."""
-
-_SYNCFS_TELLS = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994})
-"""File systems whose ``syncfs`` waits for data and reports its loss: ext4, xfs, btrfs, f2fs, tmpfs.
-
-Left out on purpose: overlayfs (errors of the layer below are not passed on), FUSE (may not wait), network ones.
-"""
 
 _SAYINGS = {
     errno.ENOSPC: "there is no space left on the device",
@@ -289,6 +281,7 @@ class Tail:
         self._disk = disk
         self.handle = handle
         self._waiting = bytearray()
+        self._is_named = False  # durably, in its folder
 
     def __repr__(self) -> str:
         return f"<Tail {self.path.name} {self.size} bytes, {len(self._waiting)} waiting>"
@@ -316,63 +309,16 @@ class Tail:
         self._waiting = bytearray()
 
     async def sync(self) -> None:
-        """Make everything that was added durable."""
+        """Make everything that was added durable, and the file's name."""
         await self.push()
-        with self._disk.guarded(self.path):
-            self._disk.step("fsync", self.path)
-        await self._disk.run(self.path, self._disk.fsync, self.handle.fileno())
+        await self._disk.run(self.path, self._sync)
 
-
-class WholeSync:
-    """``syncfs`` on the file system of a folder. Open it before the writes whose loss it is to report.
-
-    Since Linux 5.8 a descriptor learns of every write-back error on its file system since it was opened.
-    """
-
-    def __init__(self, root: Path, syncfs: Callable[[int], int]) -> None:
-        self.root = root
-        self._syncfs = syncfs
-        self._fd = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __call__(self) -> None:
-        """Wait until everything written to this file system so far is durable.
-
-        Raises:
-            OSError: something on it is not.
-        """
-        if self._syncfs(self._fd) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), str(self.root))
-
-    def close(self) -> None:
-        """Let go of the folder."""
-        os.close(self._fd)
-
-
-def whole_sync(root: Path) -> WholeSync | None:
-    """A WholeSync for ``root``, or None where ``syncfs`` is missing or cannot be trusted with errors."""
-    calls = _linux_calls()
-    if calls is None:
-        return None
-    syncfs, statfs = calls
-    answer = (ctypes.c_long * 64)()  # struct statfs is smaller; its first word is the type
-    if statfs(os.fsencode(root), answer) != 0 or (answer[0] & 0xFFFFFFFF) not in _SYNCFS_TELLS:
-        return None
-    return WholeSync(root, syncfs)
-
-
-@functools.cache
-def _linux_calls() -> tuple[Callable[[int], int], Callable[[bytes, object], int]] | None:
-    if platform.system() != "Linux" or ctypes.sizeof(ctypes.c_long) != 8:
-        return None
-    try:
-        release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
-        library = ctypes.CDLL(None, use_errno=True)
-        if release >= (5, 8):
-            return library.syncfs, library.statfs
-    except (ValueError, OSError, AttributeError):  # an unusual release name, or a C library without these
-        pass
-    return None
+    def _sync(self) -> None:
+        self._disk.step("fsync", self.path)
+        self._disk.fsync(self.handle.fileno())
+        if not self._is_named:
+            self._disk.sync(self.path.parent)
+            self._is_named = True
 
 
 def mode_of(path: Path) -> int | None:
@@ -381,6 +327,16 @@ def mode_of(path: Path) -> int | None:
         return os.lstat(path).st_mode
     except FileNotFoundError:
         return None
+
+
+def refuse_foreign(final: Path) -> None:
+    """See that a final name is free before a file is begun that is to have it.
+
+    Raises:
+        SinkFailed: something is there.
+    """
+    if mode_of(final) is not None:
+        raise SinkFailed(f"{final} is there already, and not from this run: choose another output folder.")
 
 
 def _open_plain(path: str, flags: int) -> int:

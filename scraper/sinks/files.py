@@ -31,7 +31,6 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self, cast
 
 from scraper.errors import SinkRejected
@@ -39,8 +38,9 @@ from scraper.policies import names
 from scraper.protocols import SinkState
 from scraper.records import Item, Outcome, Result
 from scraper.sinks import rows
-from scraper.sinks.disk import Disk, WholeSync, mode_of, whole_sync
+from scraper.sinks.disk import Disk, mode_of
 from scraper.sinks.leftovers import Leftovers, is_plain, row_of
+from scraper.sinks.syncfs import WholeSync, whole_sync
 
 _GENERATION = re.compile(r"files-(\d+)")
 
@@ -108,9 +108,7 @@ class FilesSink:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._disk.close()
         if self._whole is not None:
             self._whole.close()

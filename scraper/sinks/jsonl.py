@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self, cast
 
 from scraper.errors import SinkFailed
@@ -33,7 +32,7 @@ from scraper.policies import names
 from scraper.protocols import SinkState
 from scraper.records import Outcome, Result
 from scraper.sinks import rows
-from scraper.sinks.disk import Disk, Tail, mode_of
+from scraper.sinks.disk import Disk, Tail, mode_of, refuse_foreign
 
 PART = f"{names.RECORDS}.part"
 
@@ -73,7 +72,6 @@ class JsonlSink:
         self._size = cast("int", state.get("bytes", 0))
         self._is_complete = cast("bool", state.get("complete", False))
         self._tail: Tail | None = None
-        self._is_new_name = False
 
     def __repr__(self) -> str:
         return f"<JsonlSink {self._out} {'complete' if self._is_complete else 'open'}, {self._size} bytes durable>"
@@ -86,9 +84,7 @@ class JsonlSink:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._disk.close()
 
     async def write(self, batch: Sequence[Result]) -> list[Outcome]:
@@ -113,9 +109,6 @@ class JsonlSink:
         if self._tail is not None:
             await self._tail.sync()
             self._size = self._tail.size
-        if self._is_new_name:
-            await self._disk.run(self._out, self._disk.sync, self._out)
-            self._is_new_name = False
         return {"bytes": self._size, "complete": self._is_complete}
 
     async def publish(self) -> None:
@@ -137,7 +130,6 @@ class JsonlSink:
         if self._is_complete:
             await self._disk.run(self._final, self._take_back)
             self._is_complete = False
-        self._is_new_name = True
         self._tail = await self._disk.open_tail(self._part)
         return self._tail
 
@@ -147,7 +139,7 @@ class JsonlSink:
         self._disk.claim(self._out)
         if self._size == 0:
             self._disk.remove(self._part)
-            self._refuse_foreign()
+            refuse_foreign(self._final)
         elif not self._is_complete:
             self._disk.truncate(self._part, self._size)
         elif mode_of(self._part) is not None:
@@ -157,7 +149,7 @@ class JsonlSink:
     def _publish(self) -> None:
         if mode_of(self._part) is None:
             return  # has its name already
-        self._refuse_foreign()
+        refuse_foreign(self._final)
         self._disk.rename(self._part, self._final)
         self._disk.sync(self._out)
 
@@ -170,9 +162,3 @@ class JsonlSink:
                 "changed it. Put it back, or start over with --overwrite."
             )
         self._disk.rename(self._final, self._part)
-
-    def _refuse_foreign(self) -> None:
-        if mode_of(self._final) is not None:
-            raise SinkFailed(
-                f"{self._final} is there already, and not from this run: choose another output folder."
-            )

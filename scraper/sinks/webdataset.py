@@ -21,15 +21,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self, cast
 
-from scraper.errors import SinkFailed, SinkRejected, UsageError
+from scraper.errors import SinkRejected, UsageError
 from scraper.policies import names
 from scraper.protocols import SinkState
 from scraper.records import Outcome, Result
 from scraper.sinks import rows, tar
-from scraper.sinks.disk import Disk, Tail
+from scraper.sinks.disk import Disk, Tail, refuse_foreign
 from scraper.sinks.shard import (
     PART,
     ROWS_PART,
@@ -155,7 +154,6 @@ class WebdatasetSink:
         self._shard: _Shard | None = None
         self._full: list[tuple[_Shard, Sealed]] = []  # sealed, not durable yet
         self._sealed: list[Sealed] = []  # durable; published once the ledger knows
-        self._new_names = False
         self._begun = (0.0, 0.0)  # wall and monotonic time since when rows of the next shard have been fetched
 
     def __repr__(self) -> str:
@@ -172,9 +170,7 @@ class WebdatasetSink:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._disk.close()
 
     async def write(self, batch: Sequence[Result]) -> list[Outcome]:
@@ -212,10 +208,6 @@ class WebdatasetSink:
                 "start": self._shard.start,
                 "spent_s": self._shard.duration_s(),
             }
-        if self._new_names:
-            await self._disk.run(self._out, self._disk.sync, self._out)
-            await self._disk.run(self._ours, self._disk.sync, self._ours)
-            self._new_names = False
         return {
             "shard": self._number,
             "kinds": self._kinds.state(),
@@ -236,20 +228,19 @@ class WebdatasetSink:
         return await self.flush()
 
     async def _begin(self) -> _Shard:
-        await self._disk.run(self._out, self._refuse_foreign, self._number)
-        archive = await self._disk.open_tail(archive_path(self._out, self._number, part=True))
-        log = await self._disk.open_tail(rows_path(self._out, self._number))
-        self._new_names = True
-        return _Shard(self._number, archive, log, self._kinds, *self._begun)
+        await self._disk.run(self._out, refuse_foreign, archive_path(self._out, self._number))
+        return await self._open(self._begun[0])
 
     async def _reopen(self) -> _Shard:
-        archive = await self._disk.open_tail(archive_path(self._out, self._number, part=True))
-        log = await self._disk.open_tail(rows_path(self._out, self._number))
-        start = cast("float", self._state["start"])
-        shard = _Shard(self._number, archive, log, self._kinds, start, self._begun[1])
+        shard = await self._open(cast("float", self._state["start"]))
         shard.rows = cast("int", self._state["rows"])
         shard.spent_s = cast("float", self._state["spent_s"])
         return shard
+
+    async def _open(self, start: float) -> _Shard:
+        archive = await self._disk.open_tail(archive_path(self._out, self._number, part=True))
+        log = await self._disk.open_tail(rows_path(self._out, self._number))
+        return _Shard(self._number, archive, log, self._kinds, start, self._begun[1])
 
     async def _seal(self, shard: _Shard) -> None:
         sealed = shard.seal()
@@ -281,12 +272,7 @@ class WebdatasetSink:
             disk.truncate(rows_path(self._out, self._number), cast("int", self._state["log_bytes"]))
         for one in sealed:
             publish_shard(disk, self._out, one)
-        self._refuse_foreign(self._number)
-
-    def _refuse_foreign(self, number: int) -> None:
-        final = archive_path(self._out, number)
-        if final.is_symlink() or final.exists():
-            raise SinkFailed(f"{final} is there already, and not from this run: choose another output folder.")
+        refuse_foreign(archive_path(self._out, self._number))
 
 
 async def _sync(shard: _Shard) -> None:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from aiofiles.threadpool.binary import AsyncFileIO
@@ -29,6 +29,8 @@ from scraper.protocols import Sink, SinkState
 from scraper.records import Result
 from scraper.sinks.disk import Disk, Tail
 from scraper.testing.sink import MemoryLedger, SinkContract, files_in, sample_results
+
+T = TypeVar("T")
 
 Step = tuple[str, Path]
 """What was about to be done, and to which path."""
@@ -45,20 +47,41 @@ class QuickDisk(Disk):
         """Do nothing."""
 
 
-class RecordingDisk(QuickDisk):
+class _AtOnce(ThreadPoolExecutor):
+    """Does what it is given in the thread that gives it."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Do it; what it raises, a kill too, is for whoever waits."""
+        done: Future[T] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
+
+
+class OrderlyDisk(QuickDisk):
+    """Makes one step after the other in the caller's thread, so that the n-th is the same one each time.
+
+    A run in which every step is tried makes thousands; most of its time would go into waking threads.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pool = _AtOnce()
+
+
+class RecordingDisk(OrderlyDisk):
     """Notes every step."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Step] = []
-        self._lock = threading.Lock()
 
     def step(self, name: str, path: Path, data: bytes | bytearray | memoryview = b"") -> None:
         """Note the step."""
-        with self._lock:
-            self.steps.append((name, path))
-            count = len(self.steps)
-        self.reached(count, name, path, data)
+        self.steps.append((name, path))
+        self.reached(len(self.steps), name, path, data)
 
     def reached(self, count: int, name: str, path: Path, data: bytes | bytearray | memoryview) -> None:
         """Called with the number of the step, from 1."""
@@ -94,7 +117,8 @@ class Refusal:
         says: what the user is to read.
         steps: names of the steps it may hit.
         once: only one step fails and later ones work again, as after a write-back error; else all do.
-        every: of so many steps one is tried. 1 for all; more where another refusal goes the same way already.
+        every: of so many steps one is tried. 1 for all; more where another refusal goes the same way already:
+            which error it was matters in one place, where it is put into words.
     """
 
     code: int
@@ -105,9 +129,9 @@ class Refusal:
 
 
 REFUSALS = {
-    "full": Refusal(errno.ENOSPC, "no space left", TAKES_SPACE),
-    "quota": Refusal(errno.EDQUOT, "quota is used up", TAKES_SPACE, every=7),
-    "read-only": Refusal(errno.EROFS, "read-only", CHANGES, every=3),
+    "full": Refusal(errno.ENOSPC, "no space left", TAKES_SPACE, every=3),
+    "quota": Refusal(errno.EDQUOT, "quota is used up", TAKES_SPACE, every=11),
+    "read-only": Refusal(errno.EROFS, "read-only", CHANGES, every=7),
     "broken": Refusal(errno.EIO, "input/output error", CHANGES, once=True),
 }
 
@@ -191,6 +215,19 @@ class DiskSinkContract(SinkContract):
         await self.run(tmp_path, ledger, results)
         assert files_in(tmp_path) == before
 
+    async def test_nothing_has_a_final_name_before_the_ledger_knows_of_it(self, tmp_path: Path) -> None:
+        """A flush and a finish make durable and no more: who dies before the commit has shown nobody a thing."""
+        ledger, results = MemoryLedger(), sample_results(self.rows)
+        async with self.make(tmp_path, {}) as sink:
+            outcomes = await sink.write(results)
+            await sink.flush()
+            assert self.read_back(tmp_path) == []
+            state = await sink.finish()
+            assert self.read_back(tmp_path) == []
+            ledger.commit(outcomes, state)
+            await sink.publish()
+        self.check_all(tmp_path, ledger, results)
+
     async def test_a_device_that_is_waited_for_makes_no_difference(self, tmp_path: Path) -> None:
         """On a disk that does sync, a run ends as on those of the other tests, which do not."""
         ledger, results = MemoryLedger(), sample_results(self.rows)
@@ -207,7 +244,7 @@ class DiskSinkContract(SinkContract):
                 await self.run_disk(KillingDisk(at), out, ledger, results)
             except Killed:
                 self.check_torn(out, results)
-                await self.run_disk(QuickDisk(), out, ledger, results)
+                await self.run_disk(OrderlyDisk(), out, ledger, results)
                 self.check_all(out, ledger, results)
             else:
                 assert at > 10
@@ -223,7 +260,7 @@ class DiskSinkContract(SinkContract):
         for first in range(2, len(steps.steps), max(1, len(steps.steps) // 4)):
             for second in range(1, 6):
                 out, ledger = tmp_path / f"{first}-{second}", MemoryLedger()
-                for disk in (KillingDisk(first), KillingDisk(second), QuickDisk()):
+                for disk in (KillingDisk(first), KillingDisk(second), OrderlyDisk()):
                     try:
                         await self.run_disk(disk, out, ledger, results)
                     except Killed:
@@ -237,16 +274,16 @@ class DiskSinkContract(SinkContract):
         half = self.rows // 2
         for at in range(1, 2_000):
             out, ledger = tmp_path / f"{at}", MemoryLedger()
-            await self.run_disk(QuickDisk(), out, ledger, results[:half])
+            await self.run_disk(OrderlyDisk(), out, ledger, results[:half])
             try:
                 await self.run_disk(KillingDisk(at), out, ledger, results)
             except Killed:
                 self.check_torn(out, results)
                 # Killed before anything was committed, and then there is nothing to add: complete again.
                 if len(ledger.outcomes) == half:
-                    await self.run_disk(QuickDisk(), out, ledger, results[:half])
+                    await self.run_disk(OrderlyDisk(), out, ledger, results[:half])
                     self.check_all(out, ledger, results[:half])
-                await self.run_disk(QuickDisk(), out, ledger, results)
+                await self.run_disk(OrderlyDisk(), out, ledger, results)
                 self.check_all(out, ledger, results)
             else:
                 assert at > 5
@@ -274,7 +311,7 @@ class DiskSinkContract(SinkContract):
             assert refusal.says in failure
             assert str(out) in failure
             self.check_torn(out, results)
-            await self.run_disk(QuickDisk(), out, ledger, results)
+            await self.run_disk(OrderlyDisk(), out, ledger, results)
             self.check_all(out, ledger, results)
         pytest.fail("the run never completed")
 

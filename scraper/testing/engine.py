@@ -13,8 +13,10 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 from scraper.config import (
     CommitConfig,
@@ -162,6 +164,23 @@ class EngineContract:
     """The promises of ``scraper.engines.job``, each a test. Needs pytest-asyncio in auto mode."""
 
     engine: Engine
+    _shared: ClassVar[OriginProcess]
+
+    @classmethod
+    def setup_class(cls) -> None:
+        """One origin for all tests that want nothing special of it: starting it takes longer than most of them."""
+        cls._shared = OriginProcess().__enter__()
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        """Stop it."""
+        cls._shared.__exit__(None, None, None)
+
+    @contextmanager
+    def origin(self) -> Iterator[OriginProcess]:
+        """The origin, which remembers nothing of earlier tests."""
+        self._shared.reset()
+        yield self._shared
 
     async def test_no_row(self, tmp_path: Path) -> None:
         """An empty list ends at once, and the sink is finished."""
@@ -171,7 +190,7 @@ class EngineContract:
 
     async def test_one_row(self, tmp_path: Path) -> None:
         """One row ends as one ok outcome with its bytes, digest and place."""
-        with OriginProcess() as origin:
+        with self.origin() as origin:
             ran = await run_job(self.engine, tmp_path, [origin.url("/img/thumb/1.jpg")])
         assert ran.error is None
         outcome = ran.outcomes[0]
@@ -182,7 +201,7 @@ class EngineContract:
 
     async def test_every_row_ends_once(self, tmp_path: Path) -> None:
         """Three hundred rows, a tenth of them faulty: each ends once, as the class its fault calls for."""
-        with OriginProcess() as origin:
+        with self.origin() as origin:
             urls, expected = _mixed_list(origin.url, 300)
             ran = await run_job(self.engine, tmp_path, urls)
         assert ran.error is None
@@ -192,7 +211,7 @@ class EngineContract:
 
     async def test_again_asks_nothing(self, tmp_path: Path) -> None:
         """The same job again asks the server nothing and writes nothing."""
-        with OriginProcess() as origin:
+        with self.origin() as origin:
             urls, _ = _mixed_list(origin.url, 40)
             first = await run_job(self.engine, tmp_path, urls)
             asked = origin.stats()["total"]
@@ -204,7 +223,7 @@ class EngineContract:
 
     async def test_durable_before_done(self, tmp_path: Path) -> None:
         """Each commit is flush, then ledger, then publish; finish comes last and once."""
-        with OriginProcess() as origin:
+        with self.origin() as origin:
             ran = await run_job(self.engine, tmp_path, [origin.url(f"/img/thumb/{n}.jpg") for n in range(60)])
         calls = [call for call in ran.sink.calls if call != "write"]
         assert calls[0] == "enter"
@@ -238,7 +257,7 @@ class EngineContract:
             await sink.written(1)
             job.stop.set()
 
-        with OriginProcess() as origin:
+        with self.origin() as origin:
             urls = [origin.url("/img/thumb/1.jpg"), origin.url("/img/thumb/2.jpg?hang")]
             ran = await run_job(self.engine, tmp_path, urls, during=stop_after_the_other)
         assert ran.error is None
@@ -253,7 +272,7 @@ class EngineContract:
             job.stop.set()
 
         paths = ["/img/thumb/1.jpg?delay=50ms", "/img/thumb/2.jpg?delay=300ms"]
-        with OriginProcess() as origin:
+        with self.origin() as origin:
             config = replace(FAST, grace_s=30.0)
             ran = await run_job(
                 self.engine,
@@ -268,7 +287,7 @@ class EngineContract:
 
     async def test_a_row_that_is_no_row(self, tmp_path: Path) -> None:
         """It ends as input.invalid, asks nothing, and the rows round it are not harmed."""
-        with OriginProcess() as origin:
+        with self.origin() as origin:
             ran = await run_job(
                 self.engine, tmp_path, [origin.url("/img/thumb/1.jpg"), "", origin.url("/img/thumb/2.jpg")]
             )
@@ -278,7 +297,7 @@ class EngineContract:
     async def test_a_list_that_breaks(self, tmp_path: Path) -> None:
         """A list that ends in an error: the rows before it end as ever, then the error is raised."""
         broken = RunStopped("The list is cut.")
-        with OriginProcess() as origin:
+        with self.origin() as origin:
             urls = [origin.url(f"/img/thumb/{n}.jpg") for n in range(50)]
             ran = await run_job(self.engine, tmp_path, urls, then=broken)
         assert ran.error is broken
@@ -287,7 +306,7 @@ class EngineContract:
 
     async def test_retry_after_is_waited_for(self, tmp_path: Path) -> None:
         """A server that says when to come back is not asked before."""
-        with OriginProcess() as origin:
+        with self.origin() as origin:
             ran = await run_job(self.engine, tmp_path, [origin.url("/img/thumb/1.jpg?flaky=1:503&retry_after=1")])
             first, second = origin.log()
         assert ran.outcomes[0].attempts == 2
@@ -295,7 +314,7 @@ class EngineContract:
 
     async def test_raising_transform(self, tmp_path: Path) -> None:
         """A transform that raises costs its row, as transform.error with the error's text, and nothing else."""
-        with OriginProcess() as origin:
+        with self.origin() as origin:
             urls = [origin.url(f"/img/thumb/{n}.jpg") for n in range(20)]
             ran = await run_job(self.engine, tmp_path, urls, transform=RaisingTransform())
         assert ran.error is None

@@ -136,13 +136,6 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", str(folder)], check=True, timeout=10)
 
 
-@pytest.fixture(autouse=True)
-def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report's page takes longer than these runs, and is not what is tested."""
-    monkeypatch.setattr("scraper.api.write_page", lambda report, folder: None)
-    monkeypatch.setattr("scraper.api.warm_up", lambda: None)
-
-
 SCRAPER = [sys.executable, "-m", "scraper"]
 
 

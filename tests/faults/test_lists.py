@@ -29,13 +29,6 @@ pytestmark = pytest.mark.slow  # all of them look at whole runs
 GOOD = reply("200 OK", b"good")
 
 
-@pytest.fixture(autouse=True)
-def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger is looked at; drawing the page of each run would take most of the time."""
-    monkeypatch.setattr("scraper.api.warm_up", lambda: None)
-    monkeypatch.setattr("scraper.api.write_page", lambda report, folder: None)
-
-
 def config(source: SourceConfig | None = None) -> RunConfig:
     """Usual settings, one retry."""
     return RunConfig(

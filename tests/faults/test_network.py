@@ -28,13 +28,6 @@ GOOD = reply("200 OK", b"good")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
 
 
-@pytest.fixture(autouse=True)
-def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger is looked at; drawing the page of each run would take most of the time."""
-    monkeypatch.setattr("scraper.api.warm_up", lambda: None)
-    monkeypatch.setattr("scraper.api.write_page", lambda report, folder: None)
-
-
 def config(concurrency: int = 8, **limits: Any) -> RunConfig:
     """Limits that a busy machine keeps, but for those under test; one retry, at once."""
     usual = {"timeout_s": 60.0, "connect_timeout_s": 30.0, "header_timeout_s": 30.0, "stall_timeout_s": 30.0}

@@ -29,13 +29,6 @@ PIPELINE = replace(files.build(), transform=Obedient())
 GOOD = b"burn 1"
 
 
-@pytest.fixture(autouse=True)
-def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger is looked at; drawing the page of each run would take most of the time."""
-    monkeypatch.setattr("scraper.api.warm_up", lambda: None)
-    monkeypatch.setattr("scraper.api.write_page", lambda report, folder: None)
-
-
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The rows of every batch that was given to a worker, in order."""

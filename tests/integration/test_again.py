@@ -21,6 +21,7 @@ from scraper.options import from_settings
 from scraper.origin.process import OriginProcess
 from scraper.protocols import SinkState
 from scraper.records import Outcome, Result
+from scraper.report import render_terminal
 from scraper.results import write_results
 from scraper.sinks.files import FilesSink
 from scraper.testing.server import HANG, ScriptedServer, Turns, reply
@@ -118,7 +119,7 @@ async def test_a_retried_row_joins_the_archive_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_pass_that_is_stopped_goes_on(tmp_path: Path) -> None:
-    """Rows that had their turn in the pass are not asked a second time, the others are."""
+    """Rows that had their turn in the pass are not asked a second time, the others are; also after a plain run."""
     paths = [f"/{n}" for n in range(4)]
     # The second time of asking, two rows fail again and two are never answered.
     hangs = Turns(([BUSY], [HANG], [FINE]))
@@ -130,8 +131,13 @@ async def test_a_pass_that_is_stopped_goes_on(tmp_path: Path) -> None:
         urls = [server.url(path) for path in paths]
         report = await arun(once, urls, out=tmp_path, config=said, watch=watch)
         assert not report.is_complete
-        await a_run(server, tmp_path, paths, retry_failed=True)
+        report = await a_run(server, tmp_path, paths)
+        assert dict(server.asked) == {"/0": 2, "/1": 2, "/2": 2, "/3": 2}
+        assert "--retry-failed was cut short with 2 rows left to ask" in render_terminal(report)
+        report = await a_run(server, tmp_path, paths, retry_failed=True)
         assert dict(server.asked) == {"/0": 2, "/1": 2, "/2": 3, "/3": 3}
+        assert "4 rows by --retry-failed: 2 ok now, 2 failed again" in render_terminal(report)
+        assert "cut short" not in render_terminal(report)
         assert classes(tmp_path) == ["http.429", "http.429", "ok", "ok"]
         await a_run(server, tmp_path, paths, retry_failed=True)
         assert dict(server.asked) == {"/0": 3, "/1": 3, "/2": 3, "/3": 3}
@@ -232,14 +238,18 @@ async def test_another_list_is_not_asked_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_line_asks_again(tmp_path: Path, shared_origin: OriginProcess) -> None:
-    """The bare option before the list, a folder in which nothing has failed, and an empty one: all plain runs."""
+def test_the_command_line_asks_again(
+    tmp_path: Path, shared_origin: OriginProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bare option before the list: a plain run where nothing has failed, and, saying so, where nothing is."""
     urls, out = tmp_path / "urls.txt", tmp_path / "out"
     urls.write_text(shared_origin.url("/img/thumb/1.jpg") + "\n")
-    for _ in range(2):
+    warning = f"{out} holds nothing yet: every row is asked for the first time"
+    for is_first in (True, False):
         assert (
             main(["files", "--retry-failed", str(urls), "-o", str(out), "--workers", "1", "--progress", "none"])
             == 0
         )
         assert classes(out) == ["ok"]
+        assert capsys.readouterr().err.count(warning) == is_first
     assert "earlier" not in past(out)

@@ -19,10 +19,9 @@ import uvloop
 from scraper.arena import Arena
 from scraper.config import FetchConfig
 from scraper.errors import OutOfResources
-from scraper.failures import _OUT_OF
 from scraper.fetch import Failed, Fetched, Fetcher
 from scraper.records import Request
-from scraper.resolver import LACKING, Answer, AresLookup, LookupFailed, Resolver
+from scraper.resolver import Answer, AresLookup, LookupFailed, Resolver
 from scraper.testing.server import Script, ScriptedServer, reply
 
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -136,8 +135,3 @@ def test_a_look_up_without_a_descriptor(run: Run) -> None:
             await lookup.close()
 
     run(main())
-
-
-def test_every_lack_has_its_sentence() -> None:
-    """What counts as this machine's own lack is the same where it is seen and where it is said."""
-    assert _OUT_OF.keys() == LACKING

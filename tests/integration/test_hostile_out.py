@@ -13,14 +13,7 @@ from scraper import LedgerReader, Outcome, arun
 from scraper.errors import SinkFailed, UsageError
 from scraper.testing.server import ScriptedServer, reply
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report page is not what is tested."""
-    monkeypatch.setattr("scraper.api.write_page", lambda *_: None)
-    monkeypatch.setattr("scraper.api.warm_up", lambda: None)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_page")]
 
 
 async def _run(urls: Sequence[str], out: Path, **settings: object) -> list[Outcome]:
@@ -102,7 +95,7 @@ async def test_a_list_that_comes_back_shorter_is_refused(tmp_path: Path) -> None
     async with ScriptedServer([reply("200 OK", b"x")]) as server:
         urls = [server.url(f"/{n}") for n in range(10)]
         await _run(urls, tmp_path)
-        with pytest.raises(UsageError, match="has 4 rows, and 10 have ended"):
+        with pytest.raises(UsageError, match="fewer than the 10 rows that have ended"):
             await _run(urls[:4], tmp_path)
         outcomes = await _run([*urls, server.url("/more")], tmp_path)
     assert [each.class_ for each in outcomes] == ["ok"] * 11

@@ -13,8 +13,9 @@ from scraper.errors import SinkFailed, State
 from scraper.protocols import Sink, SinkState
 from scraper.records import Item, Outcome, Request, Result
 from scraper.sinks import sink_named
-from scraper.sinks.disk import SYNC_WHOLE_FROM, Disk, whole_sync
+from scraper.sinks.disk import SYNC_WHOLE_FROM, Disk
 from scraper.sinks.files import FilesOutput, FilesSink
+from scraper.sinks.syncfs import whole_sync
 from scraper.testing.disk import DiskSinkContract, RecordingDisk
 from scraper.testing.sink import MemoryLedger, sample_results
 

@@ -298,6 +298,7 @@ async def test_the_old_file_goes_after_the_new_one_stands_for_good(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_page")
 async def test_a_whole_run_that_refreshes_leaves_one_file_a_row(tmp_path: Path) -> None:
     """Changed to another type, not changed, gone: the new file alone, the old one, the old one."""
     jpeg, png, gif = b"\xff\xd8\xff\xe0 jpeg", b"\x89PNG\r\n\x1a\n png", b"GIF89a gif"

@@ -27,6 +27,7 @@ BODIES = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("output_format", ["files", "webdataset", "jsonl"])
 async def test_raw_bytes_come_through_every_output(tmp_path: Path, output_format: str) -> None:
     """What was served is what stands on disk, byte by byte, and where bytes are not kept its digest is."""

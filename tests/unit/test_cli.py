@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -437,6 +439,27 @@ async def test_resume_goes_on_asking_again(capsys: pytest.CaptureFixture[str], t
         assert f"{out}: {words}\n" in capsys.readouterr().out
 
 
+async def test_resume_goes_on_with_what_a_plain_run_left(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, urls: Path
+) -> None:
+    """A pass that was cut short before a plain run is resumed all the same."""
+    meta = RunMeta(
+        "images",
+        {**job("x").pipeline.settings, "caption_col": None, "save_additional_columns": []},
+        [str(urls)],
+        open_source([urls], SourceConfig()).fingerprint(),
+        {"inputs": [str(urls)], "options": {}},
+    )
+    out = tmp_path / "out"
+    await a_run(out, meta)
+    for again, exit_code in ((Again(()), 130), (Again(), 1)):
+        async with Ledger.open(OutputFolder(out).ledger_path) as ledger:
+            await ledger.begin(meta, again)
+            await ledger.end(exit_code)
+    assert main(["resume", str(out), "--dry-run"]) == 0
+    assert "1 of them to be asked again" in capsys.readouterr().out
+
+
 def test_resume_of_nothing_is_refused(tmp_path: Path) -> None:
     """A folder without a run has nothing to go on with."""
     with pytest.raises(UsageError, match="There is no run in"):
@@ -529,3 +552,56 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     command = f"{sys.executable} -m scraper images --help | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("0", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["json", "cyclopts", "uvloop"])
+def test_an_interrupt_before_anything_is_begun_ends_it_quietly(tmp_path: Path, urls: Path, module: str) -> None:
+    """Ctrl-C while modules are imported, early or late: exit 130, no traceback, nothing done."""
+    (tmp_path / f"{module}.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    out = tmp_path / "out"
+    run = subprocess.run(
+        [sys.executable, "-m", "scraper", "files", str(urls), "-o", str(out)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout, run.stderr, out.exists()) == (130, "", "", False)
+
+
+@pytest.mark.parametrize("command", ["results", "report", "files"])
+def test_an_interrupt_later_on_is_said(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    urls: Path,
+    command: str,
+) -> None:
+    """Once a command is under way, Ctrl-C lets it clean up first; then the signal does what it did before."""
+    asyncio.run(a_run(tmp_path / "out", RunMeta("images")))
+
+    def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("scraper.results.write_results", interrupted)
+    monkeypatch.setattr("scraper.report.Report.of", interrupted)
+    monkeypatch.setattr("scraper.cli.dry.dry_run", interrupted)
+    arguments = [str(urls), "--dry-run"] if command == "files" else [str(tmp_path / "out")]
+    before = signal.getsignal(signal.SIGINT)
+    assert said(capsys, command, *arguments) == (130, "Interrupted.")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, urls: Path
+) -> None:
+    """As under ``nohup`` and for a job in the background of a script."""
+    seen: list[object] = []
+    monkeypatch.setattr("scraper.cli.dry.dry_run", lambda *_: seen.append(signal.getsignal(signal.SIGINT)) or 0)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main(["files", str(urls), "--dry-run"]) == 0
+        assert seen == [signal.SIG_IGN]
+    finally:
+        signal.signal(signal.SIGINT, before)

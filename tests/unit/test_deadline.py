@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from scraper.config import FetchConfig
+from scraper.connector import Hop
 from scraper.deadline import Watch, Watchdog
 from scraper.errors import FetchFailed
 from scraper.testing.clock import run_virtual
@@ -299,3 +300,18 @@ def test_repr_says_what_is_waited_for() -> None:
         "<Watch reading, 0.000 s, 7 bytes>",
         "<Watch held, 0.000 s, 7 bytes>",
     ]
+
+
+def test_times_told_do_not_come_from_the_loops_coarse_clock() -> None:
+    """That of uvloop stands still and then jumps a millisecond, by which a wait could seem longer than its hop."""
+
+    async def main() -> None:
+        dog = Watchdog(CONFIG)
+        with Hop(dog) as hop:
+            hop.hold()
+            await asyncio.sleep(5.0)  # by the loop's clock, and no time at all by the process's
+            hop.go_on()
+            assert hop.elapsed_s() == 0.0
+            assert 0.0 <= hop.timings().total_ms < 5_000.0
+
+    run_virtual(main())

@@ -166,7 +166,7 @@ class BadDisk(Backlog):
 
     def pull(self, host: str, limit: int) -> asyncio.Future[list[Request]]:
         """Fail as a disk would."""
-        return self._run(self._refuse)
+        return self._call(self._refuse)
 
     def _refuse(self) -> list[Request]:
         raise OSError(5, "Input/output error")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"scraper.protocols"},
     {"scraper.config"},
     {"scraper.policies"},
-    {"scraper.origin.settings"},
+    {"scraper.database", "scraper.origin.settings"},
     # The stages: each by itself.
     {
         "scraper.allocator",
@@ -123,17 +123,21 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imported(path: Path) -> Iterator[str]:
+@functools.cache
+def imported(path: Path) -> tuple[str, ...]:
     """Every dotted name that a module imports, wherever in it the import stands."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: write imports in full"
             assert node.module is not None
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(names)
 
 
+@functools.cache
 def graph() -> dict[str, set[str]]:
     """Module → modules of ours that it imports."""
     known = modules()

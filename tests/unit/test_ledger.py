@@ -246,6 +246,14 @@ async def test_a_damaged_ledger_says_what_to_do(path: Path, content: bytes) -> N
     assert content == path.read_bytes()
 
 
+async def test_a_ledger_that_is_being_made_holds_no_run_yet(path: Path) -> None:
+    """Whoever looks between the file's first moment and its tables' is told so, and not that it is damaged."""
+    sqlite3.connect(path).close()
+    path.touch()
+    with pytest.raises(UsageError, match="There is no run in"):
+        LedgerReader(path)
+
+
 async def test_damage_found_while_running_says_what_to_do(path: Path) -> None:
     """Pages overwritten under way are a UsageError too, not a traceback."""
     await fill(path, *map(ok, range(3_000)))

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from scraper.config import Again
 from scraper.errors import State, UsageError
 from scraper.ledger import Ledger, LedgerReader, RunMeta
-from scraper.ledger_pass import is_asked
+from scraper.ledger_pass import LastPass, is_asked, option_of
+from scraper.ledger_schema import MOST_EARLIER, SCHEMA_VERSION
 from scraper.records import Held, Outcome
 from scraper.report import Report
 from scraper.report.data import PICTURES
@@ -120,13 +122,99 @@ async def test_a_pass_that_is_over_is_followed_by_a_new_one(path: Path, exit_cod
     assert await a_run(path, FAILED, exit_code=0) == {0}
 
 
-@pytest.mark.parametrize("other", [Again(), Again(("http",)), REFRESH])
-async def test_a_pass_that_asks_something_else_is_another(path: Path, other: Again) -> None:
-    """A run that asks something else, or nothing, gives up the pass that was cut short."""
+@pytest.mark.parametrize("other", [Again(("http",)), REFRESH])
+async def test_a_pass_that_asks_something_else_is_another(
+    path: Path, other: Again, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that asks something else gives up the pass that was cut short, and says so once."""
     await finished_by(path, "http.500", "http.404")
     await a_run(path, FAILED, ended(0, "http.500"), exit_code=None)
-    assert await a_run(path, other, exit_code=None) == (set() if other else {0, 1})
+    assert not caplog.messages
+    assert await a_run(path, other, exit_code=None) == set()
+    option = option_of(other)
+    assert caplog.messages == [
+        f"{option} takes the place of --retry-failed, which was cut short with 1 row left to ask."
+    ]
     assert await a_run(path, FAILED, exit_code=None) == set()
+
+
+@pytest.mark.parametrize("exit_code", [None, 0, 1, 130])
+async def test_a_plain_run_in_between_leaves_the_pass(
+    path: Path, exit_code: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However it ends, the pass that was cut short is still to be gone on with: who had a turn has had it."""
+    await finished_by(path, *["http.500"] * 3)
+    await a_run(path, FAILED, ended(0, "http.500"), ended(1), exit_code=None)
+    assert await a_run(path, Again(), ended(3, "http.404"), exit_code=exit_code) == {0, 1, 2}
+    with LedgerReader(path) as reader:
+        assert (reader.unfinished(), reader.asked_again(FAILED)) == (FAILED, 1)
+    assert await a_run(path, FAILED, ended(2), exit_code=0) == {0, 1, 3}
+    assert await a_run(path, Again(), exit_code=None) == {0, 1, 2, 3}
+    with LedgerReader(path) as reader:
+        assert reader.unfinished() == Again()
+    assert await a_run(path, FAILED, exit_code=0) == {1, 2}
+    assert not caplog.messages
+
+
+async def test_what_came_of_a_pass_is_counted(path: Path) -> None:
+    """Rows that were asked again, by how they ended, over kills and plain runs; first-timers are none of them."""
+    await finished_by(path, "ok", *["http.500"] * 4)
+    found = []
+    for again, outcomes, exit_code in (
+        (Again(), [], 0),
+        (FAILED, [], None),
+        (FAILED, [ended(1), ended(5, "http.404")], None),
+        (Again(), [ended(6)], 0),
+        (FAILED, [ended(2, "http.500"), ended(7), ended(5)], 3),
+        (FAILED, [ended(3), ended(4, "robots.disallowed")], 1),
+        (Again(), [], 1),
+        (REFRESH, [ended(0, "ok.not_modified"), ended(5)], 130),
+    ):
+        await a_run(path, again, *outcomes, exit_code=exit_code)
+        with LedgerReader(path) as reader:
+            found.append(reader.last_pass())
+    done = {"ok": 2, "http.500": 1, "robots.disallowed": 1}
+    assert found == [
+        None,
+        LastPass(FAILED, {}, 4),
+        LastPass(FAILED, {"ok": 1}, 3),
+        LastPass(FAILED, {"ok": 1}, 3),
+        LastPass(FAILED, {"ok": 1, "http.500": 1}, 2),
+        LastPass(FAILED, done, 0),
+        LastPass(FAILED, done, 0),
+        LastPass(REFRESH, {"ok.not_modified": 1, "ok": 1}, 5),
+    ]
+
+
+async def test_a_commit_that_fails_counts_nothing(path: Path) -> None:
+    """What came of a pass is written with the rows, in one transaction."""
+    await finished_by(path, "http.500")
+    async with Ledger.open(path) as ledger:
+        await ledger.begin(META, FAILED)
+        with pytest.raises(TypeError):
+            await ledger.commit([ended(0, message=b"no text")], {})
+    with LedgerReader(path) as reader:
+        assert reader.last_pass() == LastPass(FAILED, {}, 1)
+
+
+@pytest.mark.parametrize("again", [FAILED, Again(("dns", "http.429")), REFRESH])
+async def test_asking_nothing_again_is_said(path: Path, again: Again, caplog: pytest.LogCaptureFixture) -> None:
+    """Where OUT holds nothing, which may be a slip of the pen, one sentence says so; once it holds any, none."""
+    await a_run(path, Again(), exit_code=130)
+    assert not caplog.messages
+    await a_run(path, again, ended(0), exit_code=0)
+    assert caplog.messages == [
+        f"{path.parent.parent} holds nothing yet: "
+        f"every row is asked for the first time, and {option_of(again)} has none to ask again."
+    ]
+    await a_run(path, again, exit_code=0)
+    assert len(caplog.messages) == 1
+
+
+def test_what_is_asked_again_is_said_as_it_is_typed() -> None:
+    """So that it can be copied."""
+    said = [option_of(again) for again in (FAILED, Again(("dns", "http.429")), REFRESH)]
+    assert said == ["--retry-failed", "--retry-failed=dns,http.429", "--refresh"]
 
 
 async def test_a_first_run_may_ask_again(path: Path) -> None:
@@ -168,7 +256,7 @@ async def test_a_refused_run_leaves_the_pass(path: Path) -> None:
 
 
 async def test_what_was_cut_short_can_be_read(path: Path) -> None:
-    """The reader says what the last run was to ask again, until a run has done that or gives it up."""
+    """The reader says what the last pass was to ask again, until a run has done that or asks something else."""
     said = []
     for again, exit_code in (
         (Again(), 1),
@@ -181,7 +269,7 @@ async def test_what_was_cut_short_can_be_read(path: Path) -> None:
         await a_run(path, again, ended(0, "http.500"), exit_code=exit_code)
         with LedgerReader(path) as reader:
             said.append(reader.unfinished())
-    assert said == [Again(), Again(("dns", "http.429")), REFRESH, Again(), FAILED, Again()]
+    assert said == [Again(), Again(("dns", "http.429")), REFRESH, Again(), FAILED, FAILED]
 
 
 def test_a_family_is_no_beginning_of_a_word() -> None:
@@ -293,9 +381,27 @@ async def test_a_copy_stays_known_until_another_comes(
     assert await held_after(path, COPY, *later) == held
     with LedgerReader(path) as reader:
         ((outcome, _),) = reader.rows()
-        assert [one.class_ for one in reader.earlier(0)] == ["ok", *(one.class_ for one in later[:-1])]
+        ends = [one.class_ for one in (COPY, *later)]
+        hidden = [old for old, new in pairwise(ends) if not (old.startswith("ok") and new.startswith("ok"))]
+        assert [one.class_ for one in reader.earlier(0)] == hidden
     assert (outcome.class_, outcome.status) == (later[-1].class_, later[-1].status)
     assert (outcome.path, outcome.sha256, outcome.bytes) == (shown.path, shown.sha256, shown.bytes)
+
+
+async def test_a_nightly_refresh_does_not_grow_the_ledger(path: Path) -> None:
+    """A row that stays ok leaves no earlier end, one that fails every night the last eight, each with its row."""
+    await a_run(path, Again(), ended(0), ended(1), ended(2, "http.500", message="night 0"), exit_code=1)
+    for night in range(1, 2 * MOST_EARLIER):
+        failed = ended(2, "http.500", message=f"night {night}")
+        flaky = ended(1, "timeout.stall" if night % 2 else "ok")
+        await a_run(path, REFRESH, ended(0, "ok" if night % 3 else "ok.not_modified"), flaky, failed, exit_code=1)
+    with LedgerReader(path) as reader:
+        assert reader.earlier(0) == []
+        assert [one.class_ for one in reader.earlier(1)] == ["timeout.stall", "ok"] * (MOST_EARLIER // 2)
+        assert [one.message for one in reader.earlier(2)] == [
+            f"night {night}" for night in range(MOST_EARLIER - 1, 2 * MOST_EARLIER - 1)
+        ]
+        assert [len(ends) for _, ends in reader.with_earlier()] == [0, MOST_EARLIER, MOST_EARLIER]
 
 
 async def test_a_failure_without_a_copy_takes_nothing_over(path: Path) -> None:
@@ -317,16 +423,22 @@ async def test_a_report_of_a_refreshed_output_has_pictures(path: Path) -> None:
     assert len([row for row in rows if row < 100]) == PICTURES // 2
 
 
-def write_version_1(path: Path) -> None:
-    """Leave a finished ledger of version 1."""
+def write_version(path: Path, number: int = 1) -> None:
+    """Leave a finished ledger of an older version."""
     db = sqlite3.connect(path)
     db.executescript(VERSION_1)
+    if number == 2:  # it had two columns more
+        db.executescript(
+            "ALTER TABLE outcomes ADD COLUMN etag TEXT; ALTER TABLE outcomes ADD COLUMN last_modified TEXT;"
+            "PRAGMA user_version = 2"
+        )
     db.close()
 
 
-async def test_a_ledger_of_version_1_is_brought_up_to_date(path: Path) -> None:
-    """A run goes on with it, keeps what it holds, and can ask again."""
-    write_version_1(path)
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_ledger_of_an_older_version_is_brought_up_to_date(path: Path, number: int) -> None:
+    """A run goes on with it, keeps what it holds, can ask again, and keeps no more earlier ends than a new one."""
+    write_version(path, number)
     assert await a_run(path, FAILED, ended(1, path="1.jpg", etag='"1"'), exit_code=0) == {0}
     with LedgerReader(path) as reader:
         first, second = (one.outcome for one in reader.rows())
@@ -334,11 +446,17 @@ async def test_a_ledger_of_version_1_is_brought_up_to_date(path: Path) -> None:
     assert (first.path, first.etag, first.last_modified) == ("00000/000000000.jpg", None, None)
     assert (second.class_, second.etag) == ("ok", '"1"')
     assert await a_run(path, Again(), exit_code=0) == {0, 1}
+    await a_run(path, REFRESH, ended(0), ended(1, "ok.not_modified"), exit_code=0)
+    with LedgerReader(path) as reader:
+        assert [len(reader.earlier(row)) for row in (0, 1)] == [0, 1]
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    db.close()
 
 
 def test_a_ledger_of_version_1_is_read_as_it_is(path: Path) -> None:
     """A reader changes nothing about it, and reads all there is."""
-    write_version_1(path)
+    write_version(path)
     before = path.read_bytes()
     with LedgerReader(path) as reader:
         assert [one.outcome.class_ for one in reader.rows()] == ["ok", "http.404"]
@@ -350,7 +468,7 @@ def test_a_ledger_of_version_1_is_read_as_it_is(path: Path) -> None:
 
 async def test_an_upgrade_that_fails_leaves_version_1(path: Path) -> None:
     """Both columns and the number come together or not at all."""
-    write_version_1(path)
+    write_version(path)
     db = sqlite3.connect(path)
     db.execute("ALTER TABLE outcomes ADD COLUMN last_modified TEXT")  # the second of the two cannot be added then
     db.close()

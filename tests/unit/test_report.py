@@ -6,19 +6,21 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import scraper.report
+from scraper.config import Again
 from scraper.errors import MissingExtra, SinkFailed, UsageError
 from scraper.ledger import Ledger, LedgerReader, RunMeta
 from scraper.outdir import OutputFolder
 from scraper.records import Outcome, Timings
-from scraper.report import Report, render_summary, render_terminal, write_html
+from scraper.report import Report, plots, render_summary, render_terminal, write_html
 from scraper.report import data as report_data
+from scraper.units import show_count
 
 HOSTILE = "https://user:hunter2@example.org/\"><script>alert(1)</script>\x1b[31m\u202e'"
 
@@ -308,6 +310,148 @@ async def test_an_interrupted_run_knows_how_much_there_was(tmp_path: Path) -> No
             assert "<b>100</b><span>of 2,050 rows</span>" in (tmp_path / "report.html").read_text()
             await ledger.end(1, 100)
             assert " of " not in render_summary(Report.of(tmp_path))
+
+
+META = RunMeta("images", inputs=["list.txt"], fingerprint="f", options={"inputs": ["list.txt"], "options": {}})
+
+
+async def a_run(
+    path: Path, again: Again, outcomes: Sequence[Outcome], exit_code: int | None, meta: RunMeta = META
+) -> None:
+    """A run that asks rows again, or none; killed if there is no exit code."""
+    async with Ledger.open(path) as ledger:
+        await ledger.begin(meta, again)
+        await ledger.commit(outcomes, {})
+        if exit_code is not None:
+            await ledger.end(exit_code)
+
+
+@pytest.fixture
+def _without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without plots, for tests that make several: drawing takes a third of a second."""
+    for name in ("rate", "classes", "time_split", "sizes"):
+        monkeypatch.setattr(f"scraper.report.plots.{name}", lambda report: "")
+
+
+def shown(out: Path) -> list[str]:
+    """The report for a terminal, and the page's text."""
+    report = Report.of(out)
+    write_html(report, out / "report.html")
+    return [render_terminal(report), html.unescape((out / "report.html").read_text())]
+
+
+def failing(*numbers: int, class_: str = "http.500") -> list[Outcome]:
+    """Rows that ended so."""
+    return [Outcome(n, f"https://h1.example.org/{n}", class_, 500, 1) for n in numbers]
+
+
+@pytest.mark.usefixtures("_without_plots")
+@pytest.mark.parametrize(
+    ("again", "ends", "words"),
+    [
+        (Again(()), {94: "ok", 90: "http.500", 91: "ok"}, "3 rows by --retry-failed: 2 ok now, 1 failed again"),
+        (Again(("dns", "url")), {94: "http.404"}, "1 row by --retry-failed=dns,url: 0 ok now, 1 failed again"),
+        (
+            Again(refresh=True),
+            dict.fromkeys(range(80), "ok.not_modified") | {80: "ok", 81: "http.404", 90: "robots.disallowed"},
+            "83 rows by --refresh: 1 fetched anew, 80 not modified, 1 skipped, 1 failed",
+        ),
+    ],
+)
+async def test_what_came_of_asking_again_is_said(
+    out: Path, again: Again, ends: Mapping[int, str], words: str
+) -> None:
+    """How many rows were asked again, by which option, and how they ended; also after later runs."""
+    assert not any("again    " in text or "asked again" in text for text in shown(out))
+    ledger = OutputFolder(out).ledger_path
+    outcomes = [each for row, class_ in ends.items() for each in failing(row, class_=class_)]
+    meta = RunMeta("images", {"image_size": 256}, ["list.txt"], "f")
+    for how, rows_of in ((again, outcomes), (Again(), [])):
+        await a_run(ledger, how, rows_of, 1, meta)
+        terminal, page = shown(out)
+        assert f"  again    {words}\n" in terminal
+        assert f"<dt>asked again</dt><dd>{words}</dd>" in page
+
+
+@pytest.mark.usefixtures("_without_plots")
+async def test_a_pass_that_asked_nothing_says_nothing(tmp_path: Path) -> None:
+    """A first run that was told to ask again has asked nothing again."""
+    with OutputFolder(tmp_path) as folder:
+        await a_run(folder.ledger_path, Again(refresh=True), failing(0), 1)
+    assert not any("--refresh" in text for text in shown(tmp_path))
+
+
+@pytest.mark.usefixtures("_without_plots")
+@pytest.mark.parametrize(
+    ("meta", "way_on"),
+    [
+        (META, "go on with: scraper resume {out}"),
+        (
+            RunMeta("images", inputs=["-"], options={"inputs": ["-"]}),
+            "go on with the same command and --retry-failed, the same list piped in",
+        ),
+        (RunMeta("images"), "go on by starting the same program again, with --retry-failed"),
+    ],
+)
+async def test_an_unfinished_pass_is_not_forgotten(tmp_path: Path, meta: RunMeta, way_on: str) -> None:
+    """After a plain run, too, terminal and page say how many of its rows are left, and what goes on with it."""
+    with OutputFolder(tmp_path) as folder:
+        left = "--retry-failed was cut short with 2 rows left to ask"
+        await a_run(folder.ledger_path, Again(), failing(0, 1, 2), 1, meta)
+        assert not any("cut short" in text for text in shown(tmp_path))
+        await a_run(folder.ledger_path, Again(()), failing(0), 130, meta)
+        terminal, page = shown(tmp_path)
+        assert f"  the last run was cut short; {left}; {way_on.format(out=tmp_path)}" in terminal
+        await a_run(folder.ledger_path, Again(), [], 1, meta)
+        terminal, page = shown(tmp_path)
+        assert f"\n  {left}; {way_on.format(out=tmp_path)}" in terminal
+        assert "ask again " not in terminal  # it would be another pass
+        assert f"<dt>unfinished</dt><dd>{left}</dd>" in page
+        assert way_on.format(out=tmp_path).removeprefix("go on with: ") in page
+        async with Ledger.open(folder.ledger_path) as ledger:  # under way: nothing is known to be left over
+            await ledger.begin(meta, Again(()))
+            assert not any(left in text for text in shown(tmp_path))
+            await ledger.commit(failing(1, 2), {})
+            await ledger.end(1)
+    assert not any("cut short" in text for text in shown(tmp_path))
+
+
+@pytest.mark.usefixtures("_without_plots")
+async def test_the_runs_are_counted_once(tmp_path: Path) -> None:
+    """Terminal and page agree; a run that found nothing to do is listed, and counts neither there nor as time."""
+    with OutputFolder(tmp_path) as folder:
+        for outcomes, count in (
+            (failing(0), 1),
+            ([], 1),
+            (failing(1), 2),
+            ([], 2),
+        ):
+            await a_run(folder.ledger_path, Again(), outcomes, 1)
+            terminal, page = shown(tmp_path)
+            assert Report.of(tmp_path).working_runs == count
+            assert re.findall(r"over (\d+) runs", terminal) == ["2"] * (count - 1)
+            assert re.findall(r" · (\d+) runs", page) == ["2"] * (count - 1)
+    assert re.findall(r"exit 1(.*)</dd>", page) == ["", ", no row ended"] * 2
+
+
+@pytest.mark.usefixtures("_without_plots")
+@pytest.mark.parametrize(("class_", "is_offered"), [("http.500", True), ("http.404", False)])
+async def test_what_may_pass_is_offered_to_be_asked_again(tmp_path: Path, class_: str, is_offered: bool) -> None:
+    """On the terminal and on the page, once all is done; not for what will fail again."""
+    with OutputFolder(tmp_path) as folder:
+        await a_run(folder.ledger_path, Again(), failing(0, class_=class_), 1)
+    assert [f"scraper resume {tmp_path} --retry-failed" in text for text in shown(tmp_path)] == [is_offered] * 2
+
+
+def test_classes_beyond_the_last_bar_are_counted_in_it() -> None:
+    """A plot of some bars leaves no row out."""
+    classes = {f"http.{status}": 1000 - status for status in range(400, 412)}
+    drawn = plots.classes(Report(out=Path("out"), pipeline="images", by_class=classes))
+    rest = 12 - plots.MOST_CLASSES + 1
+    assert f"{rest} more classes" in drawn
+    assert show_count(sum([*classes.values()][-rest:])) in drawn
+    assert "http.406" in drawn
+    assert "http.407" not in drawn
 
 
 @pytest.mark.parametrize("library", ["jinja2", "matplotlib"])

@@ -55,8 +55,9 @@ async def _watching(
 ) -> AsyncIterator[tuple[asyncio.Task[None], Frontier, Meter]]:
     monkeypatch.setattr(space, "room_at", lambda _: next(rooms))
     async with Backlog(folder / "backlog.sqlite") as backlog:
-        frontier, meter = Frontier(PermitConfig(), backlog), Meter()
-        task = asyncio.create_task(watch_space(folder, CONFIG, Arena(MIB), frontier, meter))
+        frontier = Frontier(PermitConfig(), backlog)
+        meter = Meter(paused=frontier.paused)
+        task = asyncio.create_task(watch_space(folder, CONFIG, Arena(MIB), frontier))
         yield task, frontier, meter
         task.cancel()
         await asyncio.wait([task])
@@ -117,7 +118,7 @@ def test_a_folder_that_is_removed_is_noticed_at_once(tmp_path: Path) -> None:
         folder.mkdir()
         async with Backlog(tmp_path / "backlog.sqlite") as backlog:
             frontier = Frontier(PermitConfig(), backlog)
-            task = asyncio.create_task(watch_space(folder, CONFIG, Arena(MIB), frontier, Meter()))
+            task = asyncio.create_task(watch_space(folder, CONFIG, Arena(MIB), frontier))
             await asyncio.sleep(0.5)
             folder.rmdir()
             await asyncio.wait([task])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +33,15 @@ def sources(*folders: str) -> list[Path]:
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """A file, parsed; once, for all tests that look at it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def functions(path: Path) -> Iterator[_Function]:
     """Every function of a file, nested ones too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, _Function):
             yield node
 
@@ -81,7 +88,7 @@ def test_every_module_says_what_it_is() -> None:
     silent = [
         _named(path, "no docstring")
         for path in sources("scraper", "pipelines")
-        if path.read_text().strip() and ast.get_docstring(ast.parse(path.read_text())) is None
+        if path.read_text().strip() and ast.get_docstring(tree(path)) is None
     ]
     assert silent == []
 
@@ -117,12 +124,12 @@ def test_nobody_writes(folders: tuple[str, ...], pattern: str, why: str) -> None
     assert found == []
 
 
-def makes_own_task(source: str) -> bool:
+def makes_own_task(module: ast.Module) -> bool:
     """Whether a module makes a task that is in no TaskGroup: by asyncio's own functions or by the loop's."""
     return any(
         isinstance(node, ast.Attribute)
         and (node.attr == "ensure_future" or (node.attr == "create_task" and _is_no_group(node.value)))
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(module)
     )
 
 
@@ -147,16 +154,12 @@ def _is_no_group(owner: ast.expr) -> bool:
 )
 def test_a_task_of_ones_own_is_seen(source: str, own: bool) -> None:
     """Each way to make a task outside of a group is found, and a group's is none."""
-    assert makes_own_task(source) is own
+    assert makes_own_task(ast.parse(source)) is own
 
 
 def test_tasks_live_in_a_task_group() -> None:
     """A task that nobody waits for fails in silence; and no module is excused that makes none."""
-    found = {
-        str(path.relative_to(ROOT))
-        for path in sources("scraper", "pipelines")
-        if makes_own_task(path.read_text(encoding="utf-8"))
-    }
+    found = {str(path.relative_to(ROOT)) for path in sources("scraper", "pipelines") if makes_own_task(tree(path))}
     assert found == set(OWN_TASKS)
 
 
@@ -166,7 +169,7 @@ def test_only_the_command_line_prints() -> None:
     for path in sources("scraper", "pipelines"):
         if path.is_relative_to(ROOT / "scraper" / "cli"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 found.append(_named(path, node.lineno))  # noqa: PERF401 - three conditions read better apart
     assert found == []
