@@ -153,7 +153,9 @@ class _Run:
             beside = (
                 group.create_task(self.heed_stop(intake, rows, frontier), name="heed-stop"),
                 group.create_task(weather.watch(), name="weather"),
-                group.create_task(watch_space(job.scratch, job.config.space, self.arena, frontier), name="space"),
+                group.create_task(
+                    watch_space(job.scratch, job.config.space, self.arena, frontier, job.meter), name="space"
+                ),
                 group.create_task(
                     watch_movement(
                         self.movement, _stuck_after_s(job.config), self.movement.breaks, job.last_resort
@@ -346,8 +348,10 @@ class _Run:
         """Interrupt → stop the intake, and after the grace period end what is still in flight."""
         await self.job.stop.wait()
         rows.stop()
-        if rows.is_at_end:
-            self.meter.rows_total = intake.first + rows.count
+        # A list of which nothing was read has not ended; and what interrupts us may have ended the program as well
+        # that writes a list into our pipe, which then only looks as if it were at its end.
+        is_whole = rows.is_at_end and rows.count > 0 and bool(self.job.identity)
+        self.meter.rows_total = intake.first + rows.count if is_whole else None
         frontier.stop()
         if self.fetchers:
             _, late = await asyncio.wait(self.fetchers, timeout=self.job.config.grace_s)

@@ -55,9 +55,7 @@ class Weather:
         if now >= self._widen_at:
             self._permits.more()
             self._widen_at = now + CALM_S
-        if self._health.answered(host, now) is Change.BACK:
-            log.warning("The network is back: going on.")
-            self._frontier.resume(NETWORK)
+        self._turned(self._health.answered(host, now))
 
     def failed(self, error: FetchFailed, request: Request, now: float) -> None:
         """An attempt at ``request`` failed.
@@ -69,9 +67,15 @@ class Weather:
             self._starve(error, now)
         elif shows_an_answer(error.class_):
             self.answered(request.host, now)
-        elif error.class_ not in NETWORK_CLASSES:
-            return
-        elif self._health.failed(request.host, now, is_first=_is_first(request)) is Change.GONE:
+        elif error.class_ in NETWORK_CLASSES:
+            found = self._health.failed(request.host, error.class_, now, is_first=_is_first(request))
+            self._turned(found)
+
+    def _turned(self, change: Change) -> None:
+        if change is Change.BACK:
+            log.warning("The network is back: going on.")
+            self._frontier.resume(NETWORK)
+        elif change is Change.GONE:
             log.warning(
                 "Nothing answers any more: waiting up to %g s for the network, no row is given up meanwhile.",
                 self._config.wait_s,

@@ -6,12 +6,13 @@ router. So failures below HTTP are evidence, of different weight:
 
     a row's first attempt, at a host that has answered before    the network may be gone
     the same at a host that has never answered                   says little: it may never have been there
+    a refusal there                                              says nothing: a machine that says no was reached
     a further attempt of a row                                   says nothing: the tail of every run is of these
 
 ``failures`` in a row of the first kind, with no answer from anybody in between, or four times as many of the first
 two kinds, at so many different hosts, and the network counts as gone. Requests pause, one a second is let through
-to look, and what fails meanwhile does not count as an attempt. An answer, whatever it says, brings it back. After
-``wait_s`` it was not the network after all: failures count again, until the next answer.
+to look, and what fails meanwhile does not count as an attempt. An answer, whatever it says, brings it back, and so
+does the refusal of a stranger, which a network that is gone cannot deliver. After ``wait_s`` it was not the network after all: failures count again, until the next answer.
 
 Must never: wait for ever; hold up a run for one host that never answered.
 """
@@ -90,8 +91,13 @@ class Health:
         self._end(now)
         return Change.BACK
 
-    def failed(self, host: str, now: float, *, is_first: bool) -> Change:
-        """An attempt at ``host``, a row's first or a further one, failed with one of ``NETWORK_CLASSES``."""
+    def failed(self, host: str, class_: str, now: float, *, is_first: bool) -> Change:
+        """An attempt at ``host``, a row's first or a further one, failed as one of ``NETWORK_CLASSES``."""
+        if class_ == "connect.refused" and host not in self._known:
+            if not self.is_gone:
+                return Change.NOTHING
+            self._end(now)
+            return Change.BACK
         if not is_first or self.is_gone or self._given_up or not self._config.wait_s:
             return Change.NOTHING
         if host in self._known:
@@ -112,7 +118,8 @@ class Health:
 
         Not while the network is gone, nor if it was gone at any time of the attempt. And a row is not given up
         for a failure in which nobody else was heard either, before it has been tried once more: the network may
-        have gone this very moment.
+        have gone this very moment. (Not whenever a host has answered before: each address that hangs would then
+        take a permit for twice its limits.)
 
         Args:
             host: whom it asked.

@@ -17,8 +17,8 @@ def gone(at: float = 10.0) -> Health:
     found = Health(CONFIG)
     found.answered("a", 0.0)
     for _ in range(2):
-        assert found.failed("a", at, is_first=True) is Change.NOTHING
-    assert found.failed("a", at, is_first=True) is Change.GONE
+        assert found.failed("a", "connect.timeout", at, is_first=True) is Change.NOTHING
+    assert found.failed("a", "connect.timeout", at, is_first=True) is Change.GONE
     return found
 
 
@@ -33,7 +33,7 @@ def test_an_answer_in_between_begins_the_count_anew() -> None:
     for now in range(20):
         assert found.answered("a", now) is Change.NOTHING
         for _ in range(2):
-            assert found.failed("a", now, is_first=True) is Change.NOTHING
+            assert found.failed("a", "connect.timeout", now, is_first=True) is Change.NOTHING
     assert not found.is_gone
 
 
@@ -41,7 +41,7 @@ def test_one_host_that_never_answered_proves_nothing() -> None:
     """A list of a dead host is no reason to wait."""
     found = Health(CONFIG)
     for n in range(100):
-        assert found.failed(f"dead{n % 2}", 1.0, is_first=True) is Change.NOTHING
+        assert found.failed(f"dead{n % 2}", "connect.timeout", 1.0, is_first=True) is Change.NOTHING
     assert not found.is_gone
 
 
@@ -49,10 +49,28 @@ def test_many_strangers_in_a_row_mean_that_it_is_gone() -> None:
     """In a list of a row a host nobody has answered before; so many more are needed, and an answer begins anew."""
     found = Health(CONFIG)
     for n in range(11):
-        assert found.failed(f"h{n}", 1.0, is_first=True) is Change.NOTHING
+        assert found.failed(f"h{n}", "connect.timeout", 1.0, is_first=True) is Change.NOTHING
     found.answered("a", 2.0)
-    changes = [found.failed(f"h{n}", 3.0, is_first=True) for n in range(12)]
+    changes = [found.failed(f"h{n}", "connect.timeout", 3.0, is_first=True) for n in range(12)]
     assert changes == [Change.NOTHING] * 11 + [Change.GONE]
+
+
+def test_refusals_of_strangers_prove_nothing() -> None:
+    """Of dead links there may be hundreds on end: somebody's machine said no, so there is a network."""
+    found = Health(CONFIG)
+    assert {found.failed(f"h{n}", "connect.refused", 1.0, is_first=True) for n in range(500)} == {Change.NOTHING}
+    changes = [found.failed(f"h{n}", "connect.timeout", 3.0, is_first=True) for n in range(12)]
+    assert changes[-1] is Change.GONE
+    assert found.failed("h500", "connect.refused", 4.0, is_first=True) is Change.BACK
+    assert not found.is_gone
+
+
+def test_refusals_of_those_who_have_answered_do() -> None:
+    """A server that restarts refuses, and is worth waiting for."""
+    found = Health(CONFIG)
+    found.answered("a", 1.0)
+    changes = [found.failed("a", "connect.refused", 2.0, is_first=True) for _ in range(3)]
+    assert changes == [Change.NOTHING, Change.NOTHING, Change.GONE]
 
 
 def test_further_attempts_prove_nothing() -> None:
@@ -60,7 +78,7 @@ def test_further_attempts_prove_nothing() -> None:
     found = Health(CONFIG)
     found.answered("a", 0.0)
     for _ in range(100):
-        assert found.failed("a", 1.0, is_first=False) is Change.NOTHING
+        assert found.failed("a", "connect.timeout", 1.0, is_first=False) is Change.NOTHING
     assert not found.is_gone
 
 
@@ -88,9 +106,9 @@ def test_it_is_not_waited_for_longer_than_said() -> None:
     assert found.looks_for_good(70.0) is Change.GIVEN_UP
     assert found.counts("a", 71.0, is_last=True, was_excused=True)
     for _ in range(50):
-        assert found.failed("a", 72.0, is_first=True) is Change.NOTHING
+        assert found.failed("a", "connect.timeout", 72.0, is_first=True) is Change.NOTHING
     found.answered("a", 80.0)
-    changes = [found.failed("a", 81.0, is_first=True) for _ in range(3)]
+    changes = [found.failed("a", "connect.timeout", 81.0, is_first=True) for _ in range(3)]
     assert changes == [Change.NOTHING, Change.NOTHING, Change.GONE]
 
 
@@ -98,7 +116,7 @@ def test_a_row_is_tried_once_more_where_nobody_was_heard() -> None:
     """The last attempt of a row may be the first that notices."""
     found = Health(CONFIG)
     found.answered("a", 0.0)
-    found.failed("a", 2.0, is_first=True)
+    found.failed("a", "connect.timeout", 2.0, is_first=True)
     assert not found.counts("a", 1.0, is_last=True, was_excused=False)
     assert found.counts("a", 1.0, is_last=True, was_excused=True)
     assert found.counts("a", 1.0, is_last=False, was_excused=False)
@@ -111,7 +129,7 @@ def test_no_wait_means_no_pause() -> None:
     """--network-wait 0 turns it off."""
     found = Health(HealthConfig(wait_s=0.0, failures=1))
     found.answered("a", 0.0)
-    assert found.failed("a", 1.0, is_first=True) is Change.NOTHING
+    assert found.failed("a", "connect.timeout", 1.0, is_first=True) is Change.NOTHING
     with pytest.raises(UsageError):
         HealthConfig(wait_s=-1.0)
 
@@ -123,8 +141,8 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(100):
         found.answered(f"h{n}", 0.0)
     assert len(found._known) == 10
-    assert [found.failed("h0", 1.0, is_first=True) for _ in range(3)] == [Change.NOTHING] * 3
-    assert found.failed("h99", 1.0, is_first=True) is Change.NOTHING
+    assert [found.failed("h0", "connect.timeout", 1.0, is_first=True) for _ in range(3)] == [Change.NOTHING] * 3
+    assert found.failed("h99", "connect.timeout", 1.0, is_first=True) is Change.NOTHING
     assert repr(found) == "<Health: there, 1 failures in a row>"
 
 
