@@ -26,6 +26,8 @@ from scraper.results import write_results
 from scraper.sinks.files import FilesSink
 from scraper.testing.server import HANG, ScriptedServer, Turns, reply
 
+pytestmark = pytest.mark.usefixtures("no_page")
+
 FINE = reply("200 OK", b"first")
 GONE = reply("404 Not Found", b"no")
 BUSY = reply("429 Too Many Requests")

@@ -22,16 +22,14 @@ DONE = 9
 
 FINE = reply("200 OK", b"fine")
 
-pytestmark = pytest.mark.slow  # all of them look at whole runs
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_page")]  # all of them look at whole runs
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps that a list of ten rows has some of; no report page."""
+    """Steps that a list of ten rows has some of."""
     monkeypatch.setattr("scraper.ledger._STEP", 4)
     monkeypatch.setattr("scraper.seen.COMMIT_ROWS", 4)
-    monkeypatch.setattr("scraper.api.warm_up", lambda: None)
-    monkeypatch.setattr("scraper.api.write_page", lambda report, folder: None)
 
 
 @pytest.fixture
