@@ -239,6 +239,8 @@ class _Run:
                     await self.fetched.put(onward)
                 elif onward is not None:
                     await self.ended.put(onward)
+                # Its body is another stage's now: kept by each worker until the next, bodies would go uncounted.
+                onward = None
 
     async def ask(
         self, request: Request, frontier: Frontier, fetcher: Fetcher, weather: Weather
@@ -309,6 +311,7 @@ class _Run:
             for parcel, answer in zip(batch, answers, strict=True):
                 parcel.slot.shrink(sum(len(item.data) for item in answer.items))
                 await self.ended.put(_Ended(endings.of_answer(parcel.response, answer), parcel.slot))
+            del batch, answers, parcel, answer  # as in ``fetch``
 
     async def write(self, committer: Committer) -> None:
         """``ended`` → sink → ledger, in batches that are made durable by time and by count."""
@@ -323,6 +326,7 @@ class _Run:
                     break
                 if batch:
                     await self.write_batch(batch, committer)
+                del batch  # as in ``fetch``
                 if loop.time() >= due or len(committer.pending) >= commit.every_rows:
                     await committer.commit()
                     due = loop.time() + commit.every_s

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines import files
+from scraper import arun
 from scraper.config import MIB, PermitConfig
 from scraper.engines import pipeline
 from scraper.engines.reader import Reader
 from scraper.origin.process import OriginProcess
 from scraper.testing.engine import FAST, EngineContract, run_job
+from scraper.testing.server import Pause, ScriptedServer, reply
 
 
 class TestPipeline(EngineContract):
@@ -120,3 +125,32 @@ async def test_a_stopped_reader_answers_who_waits() -> None:
         reader.stop()
         assert await waiting == []
     never.set()
+
+
+def bodies_of(size: int) -> int:
+    """How many blocks of that size, or more, there are."""
+    return sum(trace.size >= size for trace in tracemalloc.take_snapshot().traces)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_page")
+async def test_bodies_that_were_written_are_let_go(tmp_path: Path) -> None:
+    """While one row is waited for, nobody keeps the bodies of the others: no worker, no stage."""
+    size, rows, go_on = MIB, 12, asyncio.Event()
+    large = reply("200 OK", b"\x01" * size)
+    paths = [f"/{n}" for n in range(rows)]
+    scripts = dict.fromkeys(paths, (large,)) | {"/last": (Pause(go_on), reply("200 OK", b"x"))}
+    async with ScriptedServer(scripts) as server:
+        urls = [server.url(path) for path in (*paths, "/last")]
+        tracemalloc.start()
+        try:
+            running = asyncio.create_task(
+                arun(files.build(), urls, out=tmp_path, concurrency=rows + 1, per_host=rows + 1)
+            )
+            async with asyncio.timeout(20):
+                while len([*tmp_path.glob("*/*.bin")]) < rows or bodies_of(size):  # noqa: ASYNC110 - sets no event
+                    await asyncio.sleep(0.01)
+        finally:
+            tracemalloc.stop()
+        go_on.set()
+        assert (await running).ok == rows + 1
