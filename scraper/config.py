@@ -182,12 +182,12 @@ class SpaceConfig:
         min_free: bytes to be left free in the output's file system, beside what is in flight. None for 64 MiB, or
             a twentieth of a small disk; 0 for not watching.
         wait_s: the longest pause; after it the run stops, resumable.
-        every_s: how often to look.
+        every_s: how often to look. A disk takes a GB a second and more.
     """
 
     min_free: int | None = None
     wait_s: float = 300.0
-    every_s: float = 1.0
+    every_s: float = 0.1
 
     def __post_init__(self) -> None:
         _require((self.min_free or 0) >= 0, "--min-free must be 0 or more.")

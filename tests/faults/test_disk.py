@@ -26,6 +26,7 @@ import pytest
 from pipelines import files
 from scraper import Outcome, Pipeline, RunConfig, SinkFailed, UsageError, arun, run
 from scraper.config import CommitConfig, FetchConfig, PoolConfig, SpaceConfig
+from scraper.engines import space
 from scraper.ledger import Ledger, LedgerReader
 from scraper.ledger_schema import connect
 from scraper.origin.process import OriginProcess
@@ -175,6 +176,35 @@ async def test_d1_a_full_disk_ends_the_run_and_space_completes_it(
     assert report.ok == len(bodies)
     assert not {f"/{row}" for row in before} & set(again)
     check_complete(out, output_format, bodies)
+
+
+async def test_d1_a_fast_run_is_paused_before_the_disk_is_full_and_ends_once_there_is_room(
+    mount: Callable[[str], Path],
+    shared_origin: OriginProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As far as 80 MB/s go: what is under way at the pause still fits, and with room the same run completes."""
+    folder = mount("size=80m")
+    looks: list[int] = []
+    real = space.room_at
+
+    def room_at(watched: Path) -> space.Room:
+        if any("waiting up to" in each.message for each in caplog.records):
+            looks.append(real(watched).free)
+            if len(looks) == 10:  # a second: what was under way has been written
+                mount("size=300m")
+        return real(watched)
+
+    monkeypatch.setattr(space, "room_at", room_at)
+    faults = "?garbage=500000&delay=50ms&tag="
+    urls = [shared_origin.url(f"/img/thumb/{n}.jpg{faults}{n}") for n in range(200)]
+    report = await arun(files.build(), urls, out=folder / "out", config=replace(CONFIG, space=SpaceConfig()))
+    assert report.ok == 200
+    assert min(looks) > 0
+    _, went_on = (each.message for each in caplog.records if each.levelname == "WARNING")
+    assert went_on == "There is space again: going on."
+    assert len(list((folder / "out").glob("[0-9]*/*"))) == 200
 
 
 @pytest.mark.parametrize(
