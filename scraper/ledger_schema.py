@@ -155,6 +155,17 @@ class Recorded(NamedTuple):
     at: float
 
 
+_REMEDIES = {
+    "SQLITE_FULL": "free the disk",
+    # SQLite keeps the errno to itself: to it a quota that is used up (EDQUOT) is an I/O error, like a bad disk.
+    "SQLITE_IOERR": "the disk has failed, or its quota is used up; put that right",
+    "SQLITE_READONLY": "it may not be written to; give it rights, or mount its disk for writing",
+    "SQLITE_PERM": "it may not be written to; give it rights",
+    "SQLITE_CANTOPEN": "see that its folder is there and may be written to, and that ulimit -n is not too low",
+}
+"""What to do, by the family of SQLite's error (https://sqlite.org/rescode.html)."""
+
+
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Map SQLite's errors to ours.
@@ -168,12 +179,14 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         if is_damage(error):
             raise _damaged(path, str(error)) from error
-        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise SinkFailed(
                 f"{path} is locked by another program; close that program, then run the same command again."
             ) from error
+        remedy = _REMEDIES.get("_".join(name.split("_")[:2]), "put this right")
         raise SinkFailed(
-            f"{path} cannot be read or written ({error}); free the disk, then run the same command again."
+            f"{path} cannot be read or written ({error}): {remedy}, then run the same command again."
         ) from error
 
 

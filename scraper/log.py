@@ -4,7 +4,8 @@ In: log records of the ``scraper`` logger and those below it. Out: one line each
 Must never: touch the root logger or anybody else's; stop a run because a line cannot be written; print a
 password, or a control character that a list or a server chose.
 
-Fields travel as ``logger.info("robots.txt unreachable", extra={"host": host})``.
+Fields travel as ``logger.info("robots.txt unreachable", extra={"host": host})``. One that is a mapping, such as
+the description of a run that is stuck, stands in the file only; on stderr the line says where it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import stat
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
@@ -47,7 +48,15 @@ def _escape(char: str) -> str:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, event, then the fields of the event."""
+    """One JSON object a line: time (UTC), level, logger, event, then the fields of the event.
+
+    Args:
+        details: the file that has the fields which take more than a word; None to write them here.
+    """
+
+    def __init__(self, details: Path | None = None) -> None:
+        super().__init__()
+        self._details = details
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, all ASCII: whatever else there is stands there as a JSON escape."""
@@ -57,7 +66,10 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        line.update(_fields(record))
+        fields, is_whole = _fields(record, self._details is None)
+        line.update(fields)
+        if not is_whole:
+            line["details"] = str(self._details)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         # Masked value by value: in the finished line a URL could run into what follows it.
@@ -65,24 +77,38 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """One line for people: time of day, level, event, fields."""
+    """One line for people: time of day, level, event, fields.
+
+    Args:
+        details: as for JsonLines.
+    """
+
+    def __init__(self, details: Path | None = None) -> None:
+        super().__init__()
+        self._details = details
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, with nothing in it that a terminal would obey."""
+        fields, is_whole = _fields(record, self._details is None)
         words = [
             datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S"),
             record.levelname.lower(),
             record.getMessage(),
-            *(f"{name}={value}" for name, value in _fields(record).items()),
+            *(f"{name}={value}" for name, value in fields.items()),
         ]
+        if not is_whole:
+            words.append(f"(details in {self._details})")
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             words.append(f"({type(error).__name__}: {error})")  # the traceback is in log.jsonl
         return escaped(mask_userinfo(" ".join(words)))
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+def _fields(record: logging.LogRecord, whole: bool) -> tuple[dict[str, object], bool]:
+    """The fields of the event, and whether these are all: those that hold others only if ``whole``."""
+    every = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+    fields = every if whole else {name: value for name, value in every.items() if not isinstance(value, Mapping)}
+    return fields, len(fields) == len(every)
 
 
 def _masked(value: object) -> object:
@@ -156,7 +182,8 @@ def logging_to(
         handlers.append(file)
     if form is not None:
         shown = _StreamHandler(stream)
-        shown.setFormatter(JsonLines() if form == "json" else TextLines())
+        # A line of several KB, such as a description of a run that is stuck, would bury what is said around it.
+        shown.setFormatter(JsonLines(path) if form == "json" else TextLines(path))
         shown.setLevel(max(level, logging.WARNING))
         handlers.append(shown)
     was = logger.level

@@ -32,7 +32,7 @@ from scraper.errors import InternalFault, TransformFailed
 from scraper.protocols import Transform
 from scraper.records import Response, Transformed
 from scraper.worker import Parcel, opened, pack, transformed
-from scraper.workers import UNKNOWN_EXIT, Worker, WorkerLost
+from scraper.workers import UNKNOWN_EXIT, NoDescriptors, Worker, WorkerLost
 
 _INLINE_BYTES = 1024 * 1024
 """Bodies that an inline transform may hash on the loop at once: half a millisecond. More goes to a thread."""
@@ -76,6 +76,7 @@ class Pool:
 
     Raises:
         InternalFault: from entering, and from ``run`` after a crash: workers cannot be started.
+        NoDescriptors: the same, for want of descriptors.
         UsageError: from entering: the transform cannot be sent to workers.
     """
 
@@ -259,23 +260,29 @@ class Pool:
 
     async def _started(self) -> Worker:
         """A new worker, warm. One that dies of what may come from outside is followed by another."""
-        why = ""
+        failure: WorkerLost | NoDescriptors | None = None
         for tries in range(_STARTS):
             await asyncio.sleep(tries * _PAUSE_S)
-            worker = Worker(self._transform, self._config)
+            try:
+                worker = Worker(self._transform, self._config)
+            except NoDescriptors as error:
+                failure = error
+                continue
             self._open.add(worker)
             try:
                 await worker.start()
                 return worker
-            except WorkerLost as error:
-                why = str(error)
+            except (WorkerLost, NoDescriptors) as error:
+                failure = error
                 await self._close(worker)
                 if not worker.ended_from_outside:
                     break
             except BaseException:
                 await self._close(worker)
                 raise
-        raise InternalFault(f"A worker process could not start: {why}.")
+        if isinstance(failure, NoDescriptors):
+            raise failure
+        raise InternalFault(f"A worker process could not start: {failure}.")
 
     async def _close(self, worker: Worker) -> None:
         try:

@@ -192,6 +192,7 @@ def _plain(value: object, name: str) -> object:
 _transform: Transform | None = None
 _progress: MutableSequence[int] = [0, 0]
 _report: Connection | None = None
+_pid = 0
 
 
 def run_batch(parcels: Sequence[Parcel]) -> list[Answer]:
@@ -202,14 +203,25 @@ def run_batch(parcels: Sequence[Parcel]) -> list[Answer]:
     for parcel in parcels:
         _progress[ITEMS] += 1
         answers.append(_seal(transformed(_transform, unpack(parcel), (BaseException,))))
+        _leave_if_forked()
         # A timer that an item has left running must not end the next one.
         signal.setitimer(signal.ITIMER_REAL, 0)
     return answers
 
 
+def _leave_if_forked() -> None:
+    """End the process if the transform forked and this is its child, come back to where only the worker belongs.
+
+    It would answer a second time, and, deaf to signals and with a hold on our pipes, outlive the run.
+    """
+    if os.getpid() != _pid:
+        os._exit(1)
+
+
 def start_worker(transform: bytes, memory_bytes: int, progress: MutableSequence[int], report: Connection) -> None:
     """Initializer: make this process a worker, warm the transform up, and report."""
-    global _transform, _progress, _report  # noqa: PLW0603 - a process is one worker, and this is its state
+    global _transform, _progress, _report, _pid  # noqa: PLW0603 - a process is one worker: this is its state
+    _pid = os.getpid()
     for number in UNHEEDED:
         signal.signal(number, signal.SIG_IGN)
     # They are blocked since the fork server started. What a transform starts is to have nothing blocked.
@@ -224,6 +236,7 @@ def start_worker(transform: bytes, memory_bytes: int, progress: MutableSequence[
         _transform = pickle.loads(transform)  # noqa: S301 - the parent's own bytes, over a private pipe
         assert _transform is not None
         _transform.warm_up()
+        _leave_if_forked()
         _limit_memory(memory_bytes)
     except BaseException as error:
         report.send(f"{type(error).__name__}: {_text(error)}")

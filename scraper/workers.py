@@ -20,15 +20,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import pickle
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 
 from scraper.config import PoolConfig
-from scraper.errors import InternalFault, UsageError
+from scraper.errors import InternalFault, RunStopped, UsageError
 from scraper.protocols import Transform
 from scraper.spawning import WorkerContext, main_left_out, start_servers
 from scraper.worker import (
@@ -71,6 +72,32 @@ class WorkerLost(Exception):
         self.begun = begun
 
 
+class NoDescriptors(RunStopped):
+    """This process, or this machine, may not open what a worker needs: about seven descriptors each."""
+
+    def __init__(self, error: OSError) -> None:
+        what = "this machine" if error.errno == errno.ENFILE else "this process"
+        super().__init__(
+            f"A worker process could not start: {what} has too many files open. Raise the limit (ulimit -n), or "
+            "have fewer --workers, and run the same command again, it resumes."
+        )
+
+
+@contextlib.contextmanager
+def _opening() -> Iterator[None]:
+    """For what opens descriptors.
+
+    Raises:
+        NoDescriptors: there are none left.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise NoDescriptors(error) from error
+        raise
+
+
 def _pickled(transform: Transform) -> bytes:
     try:
         return pickle.dumps(transform)
@@ -99,6 +126,7 @@ class Worker:
 
     Raises:
         UsageError: the transform cannot be pickled.
+        NoDescriptors: there are none left.
     """
 
     def __init__(self, transform: Transform, config: PoolConfig) -> None:
@@ -115,8 +143,9 @@ class Worker:
         # Imported once, in the fork server, and then shared by all workers; unknown names are skipped there.
         self._preload = (type(transform).__module__, *getattr(transform, "preload", ()))
         self._context = WorkerContext()
-        self._progress = self._context.RawArray("Q", 2)  # shared with the worker; see scraper.worker.ITEMS
-        self._report, self._their_report = self._context.Pipe(duplex=False)
+        with _opening():
+            self._progress = self._context.RawArray("Q", 2)  # shared with the worker; see scraper.worker.ITEMS
+            self._report, self._their_report = self._context.Pipe(duplex=False)
         self._executor: ProcessPoolExecutor | None = None
         self._ending: asyncio.Future[None] | None = None
         self._gone = asyncio.get_running_loop().create_future()
@@ -140,6 +169,7 @@ class Worker:
 
         Raises:
             InternalFault: it cannot start; the message says why.
+            NoDescriptors: there are none left.
             WorkerLost: it died or took too long, through no fault that it could name. Another one may do better.
         """
         starting = asyncio.get_running_loop().run_in_executor(None, self._start)
@@ -162,7 +192,8 @@ class Worker:
     def _start(self) -> None:
         """Blocking part of ``start``, in a thread."""
         try:
-            self._spawn()
+            with _opening():
+                self._spawn()
         except (BrokenExecutor, OSError, EOFError) as error:
             raise WorkerLost(f"{type(error).__name__}: {error}") from error
         finally:

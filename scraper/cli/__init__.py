@@ -66,7 +66,9 @@ def _take_hold_of_the_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:  # closed by whoever started us
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free: this one
+            # Takes the lowest that is free: this one. Inheritable, as the three are: in a worker process that was
+            # started without one of them a pipe of ours would take its number, and be written over.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

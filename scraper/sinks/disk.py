@@ -52,7 +52,8 @@ _SAYINGS = {
 
 def sink_failed(error: OSError, path: Path) -> SinkFailed:
     """The one sentence for an error of the operating system at ``path``, which the error may know better."""
-    named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(path)
+    at = error.filename2 or error.filename  # of a rename's two names the final one means something to the user
+    named = os.fsdecode(at) if isinstance(at, str | bytes) else str(path)
     why = _SAYINGS.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__).lower()
     return SinkFailed(
         f"Cannot write {named}: {why}. What was committed is kept; put this right and run the same command "

@@ -142,7 +142,7 @@ class Obedient:
     ``allocate MIB``, ``keep MIB`` (a leak), ``raise``, ``unpicklable``, ``odd-class``, ``odd-field``, ``print``,
     ``pid``, ``burn MS`` (of CPU), ``nap MS``, ``timer`` (one that goes off after the item), ``close-fds``,
     ``half`` (of its answer is sent, then it dies; ``half forked``: its child lives on with its pipes), ``child``
-    (what a process that it starts says of its signals).
+    (what a process that it starts says of its signals), ``fork`` (and the child comes back, too).
 
     Attributes:
         warm: what ``warm_up`` does: a body as above, empty for nothing.
@@ -227,6 +227,9 @@ class Obedient:
     def _do_child(self, _: bytes) -> dict[str, object]:
         said = subprocess.run(["cat", "/proc/self/status"], capture_output=True, check=True).stdout.decode()
         return {"blocked": said.partition("SigBlk:")[2].split()[0]}
+
+    def _do_fork(self, _: bytes) -> dict[str, object]:
+        return {"child": os.fork()}
 
     def _do_memory(self, _: bytes) -> None:
         raise MemoryError

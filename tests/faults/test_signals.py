@@ -41,6 +41,9 @@ HELD = 4
 AT_ONCE = 2
 """Fetches at once: so many rows are in flight while the server holds its answers back."""
 
+WITHIN_S = 25.0
+"""However broken the product is, a test ends; the slowest takes 4 s."""
+
 QUIET = ("--progress", "none")
 PATIENT = ("--timeout", "1h", "--header-timeout", "1h", "--stall-timeout", "1h")
 
@@ -96,7 +99,7 @@ async def work(tmp_path: Path) -> AsyncIterator[Work]:
     release = asyncio.Event()
     at_once: Script = [reply("200 OK", _PICTURE.getvalue())]
     scripts = {f"/{row}": at_once if row < HELD else [Pause(release), *at_once] for row in range(ROWS)}
-    async with ScriptedServer(scripts) as server, asyncio.timeout(120):
+    async with ScriptedServer(scripts) as server:
         urls = "".join(f"{server.url(path)}\n" for path in scripts)
         (tmp_path / "urls.txt").write_text(urls)
         yield Work(server, release, tmp_path)
@@ -123,7 +126,8 @@ async def started(
         | how,
     )
     try:
-        yield run
+        async with asyncio.timeout(WITHIN_S):  # here, in the test's own task: a fixture has another
+            yield run
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
@@ -158,7 +162,8 @@ async def said(run: asyncio.subprocess.Process) -> str:
 async def complete(work: Work) -> None:
     """The same job once more, left to itself."""
     work.release.set()
-    report = await arun(images.build(), inputs=work.folder / "urls.txt", out=work.out, workers=1, retries=0)
+    async with asyncio.timeout(WITHIN_S):
+        report = await arun(images.build(), inputs=work.folder / "urls.txt", out=work.out, workers=1, retries=0)
     assert report.exit_code(0) == 0
     work.check_complete()
 

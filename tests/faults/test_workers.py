@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,9 @@ pytestmark = pytest.mark.slow  # all of them look at whole runs
 
 PIPELINE = replace(files.build(), transform=Obedient())
 GOOD = b"burn 1"
+
+WITHIN_S = 25.0
+"""However broken the product is, a test ends; the slowest takes 2 s."""
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ async def run(
         murders: after each tenth of the rows was asked for, so many times, a worker is killed.
     """
     scripts = {f"/{row}": (reply("200 OK", body),) for row, body in enumerate(bodies)}
-    async with ScriptedServer(scripts) as server, asyncio.TaskGroup() as group:
+    async with asyncio.timeout(WITHIN_S), ScriptedServer(scripts) as server, asyncio.TaskGroup() as group:
         murderer = group.create_task(_murder(server, len(bodies) // 10, murders))
         urls = [server.url(path) for path in scripts]
         await arun(PIPELINE, urls, out=out, config=run_config or config())
@@ -223,14 +227,31 @@ print(*report.by_class.items())
 """
 
 
-async def test_w8_what_a_transform_prints_stays_out_of_stdout(tmp_path: Path) -> None:
-    """Python's output and native output go to stderr; standard output holds what the program printed."""
-    async with ScriptedServer([reply("200 OK", b"print this")]) as server:
+async def said_by_program(body: bytes, out: Path) -> tuple[bytes, bytes]:
+    """What ``PROGRAM`` and all its processes say over two rows with this body, once the last of them has ended."""
+    async with asyncio.timeout(WITHIN_S), ScriptedServer([reply("200 OK", body)]) as server:
         program = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-c", PROGRAM, str(tmp_path / "out"), server.url("/a"), server.url("/b")],
+            *[sys.executable, "-c", PROGRAM, str(out), server.url("/a"), server.url("/b")],
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
-        out, err = await program.communicate()
+        try:
+            return await program.communicate()
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # also where it has ended itself, and others have not
+                os.killpg(program.pid, signal.SIGKILL)
+            await program.wait()
+
+
+async def test_w8_what_a_transform_prints_stays_out_of_stdout(tmp_path: Path) -> None:
+    """Python's output and native output go to stderr; standard output holds what the program printed."""
+    out, err = await said_by_program(b"print this", tmp_path / "out")
     assert out == b"('ok', 2)\n"
     assert sorted(err.split(b"\n")) == [b"", b"printed this", b"printed this", b"written", b"written"]
+
+
+async def test_w8_a_fork_that_comes_back_from_the_transform_ends(tmp_path: Path) -> None:
+    """The child of a transform that forks does not go on as a second worker: it ends, and so do all others."""
+    out, err = await said_by_program(b"fork", tmp_path / "out")
+    assert (out, err) == (b"('ok', 2)\n", b"")

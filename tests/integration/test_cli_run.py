@@ -209,12 +209,31 @@ def test_an_interrupted_list_from_a_pipe_is_not_resumed_in_words(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_page")
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams(urls: Path, tmp_path: Path, closed: str) -> None:
-    """A service that starts us without stdin, stdout or stderr gets its files and an exit code all the same."""
-    command = shlex.join([*SCRAPER, "files", str(urls), "-o", str(tmp_path / "out"), "--max-failed", "1", *QUIET])
-    assert subprocess.run(["sh", "-c", f"{command} {closed}"], check=False).returncode == 0
-    assert len(results(tmp_path / "out")) == 6
+    """A service that starts us without stdin, stdout or stderr gets its pictures and an exit code all the same."""
+    command = shlex.join([*SCRAPER, "images", str(urls), "-o", str(tmp_path / "out"), "--max-failed", "1", *QUIET])
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], check=False, timeout=60)
+    assert done.returncode == 0
+    assert [row["class"] for row in results(tmp_path / "out")] == ["ok"] * 5 + ["http.404"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_page")
+def test_too_few_descriptors_for_the_workers(urls: Path, tmp_path: Path) -> None:
+    """They need more than they may have: one sentence says which limit to raise, and the rest is done later."""
+    out = tmp_path / "out"
+    command = shlex.join([*SCRAPER, "images", str(urls), "-o", str(out), "--progress", "none", "--workers", "16"])
+    few = ["sh", "-c", f"ulimit -n 64; exec {command} --concurrency 1"]
+    refused = subprocess.run(few, capture_output=True, text=True, check=False, timeout=60)
+    (said,) = [line for line in refused.stderr.splitlines() if line.startswith("scraper: ")]
+    assert "internal fault" not in said
+    assert (refused.returncode, "too many files open" in said, "ulimit -n" in said) == (3, True, True), (
+        refused.stderr
+    )
+    resumed = scraper("resume", out, "--max-failed", "1", "--workers", "1")
+    assert resumed.returncode == 0, resumed.stderr
+    assert [row["class"] for row in results(out)] == ["ok"] * 5 + ["http.404"]
 
 
 @pytest.mark.slow

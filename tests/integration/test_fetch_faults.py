@@ -109,7 +109,7 @@ def test_every_fault_has_its_class(run: Run) -> None:
         ended = {}
         async with ScriptedServer(scripts) as server, Fetcher(CONFIG, arena) as fetcher:
             rows = [Request(row, server.url(path)) for row, path in enumerate(scripts)]
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.timeout(25.0), asyncio.TaskGroup() as group:
                 tasks = [group.create_task(fetcher.fetch(row)) for row in rows]
             for name, task in zip(FAULTS, tasks, strict=True):
                 result = task.result()

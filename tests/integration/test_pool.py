@@ -146,14 +146,14 @@ async def test_an_item_that_kills_its_worker_dies_alone(word: bytes, text: str) 
 
 async def test_an_item_that_hangs_is_killed() -> None:
     """Native code that holds the GIL for ever ends as transform.timeout; its neighbours are answered."""
-    async with Pool(Obedient(), replace(TWO, item_timeout_s=0.2)) as pool:
+    async with asyncio.timeout(25), Pool(Obedient(), replace(TWO, item_timeout_s=0.2)) as pool:
         batch = [response(b"good"), response(b"hang"), response(b"good")]
         assert ends(await pool.run(batch)) == ["ok", "transform.timeout", "ok"]
 
 
 async def test_a_stopped_worker_is_noticed() -> None:
     """A worker that gets no turn at all before it has begun with its item costs time but no row."""
-    async with Pool(Obedient(), PoolConfig(workers=1, item_timeout_s=0.2)) as pool:
+    async with asyncio.timeout(25), Pool(Obedient(), PoolConfig(workers=1, item_timeout_s=0.2)) as pool:
         (pid,) = await pids_of(pool, 1)
         os.kill(pid, signal.SIGSTOP)
         assert ends(await pool.run([response(b"good")])) == ["ok"]

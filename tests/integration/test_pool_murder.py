@@ -24,7 +24,7 @@ from scraper.pool import Pool
 from scraper.records import Transformed
 from scraper.testing.transform import Obedient, response
 from scraper.worker import Answer, Parcel, _limit_memory
-from scraper.workers import Worker
+from scraper.workers import NoDescriptors, Worker
 
 TWO = PoolConfig(workers=2, item_timeout_s=60.0)
 ONE = replace(TWO, workers=1)
@@ -113,6 +113,26 @@ async def test_an_end_from_outside_is_no_proof_twice(
     """After three times in a batch an item is tried alone; there SIGKILL is its own doing at the third time."""
     async with Pool(Obedient(), ONE) as pool, killed_when_asked(monkeypatch, murders):
         assert ends(await pool.run([response(b"good"), response(b"good")])) == [class_, "ok"]
+
+
+@pytest.mark.parametrize("room", [0, 3, 6])
+async def test_want_of_descriptors_is_said_and_passes(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever in a start it shows: no fault of ours, and once there are some again a worker can start."""
+    monkeypatch.setattr("scraper.pool._PAUSE_S", 0.001)
+    async with Pool(Obedient(), ONE):  # so that the servers of multiprocessing are there
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        open_ = [os.open(os.devnull, os.O_RDONLY) for _ in range(room)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_[-1] + 1 if open_ else 3, hard))
+        for each in open_:
+            os.close(each)
+        try:
+            with pytest.raises(NoDescriptors, match=r"this process has too many files open\..*ulimit -n"):
+                await Pool(Obedient(), ONE).__aenter__()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    async with Pool(Obedient(), ONE) as pool:
+        assert ends(await pool.run([response(b"good")])) == ["ok"]
+    assert alive() == set()
 
 
 async def test_a_killed_fork_server_costs_no_row() -> None:

@@ -226,3 +226,16 @@ def test_the_factory_is_found_by_name_and_can_be_pickled() -> None:
     """The table gives the class; what it makes travels to other processes as settings alone."""
     assert sink_named("files") is FilesOutput
     assert pickle.loads(pickle.dumps(FilesOutput())) == FilesOutput()
+
+
+async def test_a_name_that_cannot_be_given_is_the_one_that_is_said(tmp_path: Path) -> None:
+    """A rename that fails is told of by the final name, not by that of the temporary file."""
+    sink = FilesSink(tmp_path, {})
+    async with sink:
+        await sink.write([_result(0, Item(b"one", "jpg"))])
+        await sink.flush()
+        (tmp_path / "00000/000000000.jpg").mkdir(parents=True)
+        with pytest.raises(
+            SinkFailed, match=rf"^Cannot write {tmp_path}/00000/000000000\.jpg: a folder is in its"
+        ):
+            await sink.publish()

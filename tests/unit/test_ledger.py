@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from scraper.errors import SinkFailed, State, UsageError
 from scraper.ledger import Ledger, LedgerReader, RunMeta
+from scraper.ledger_schema import translated
 from scraper.records import Outcome, Timings
 
 META = RunMeta(
@@ -400,3 +402,36 @@ async def test_a_list_without_a_fingerprint_is_compared_row_by_row(path: Path, f
         else:
             with pytest.raises(UsageError, match=r"row 1 was http://a\.test/1 and is now http://b\.test/1"):
                 await ledger.compare([(1, "http://b.test/1")])
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("SQLITE_FULL", "free the disk"),
+        ("SQLITE_IOERR_FSYNC", "its quota is used up"),
+        ("SQLITE_READONLY_DBMOVED", "give it rights"),
+        ("SQLITE_CANTOPEN", "ulimit -n"),
+        ("SQLITE_NOMEM", "put this right"),
+    ],
+)
+def test_what_to_do_fits_what_went_wrong(path: Path, name: str, remedy: str) -> None:
+    """Only for a disk that is full the advice is to free it."""
+    error = sqlite3.OperationalError("no")
+    error.sqlite_errorname = name
+    pattern = rf"\(no\): .*{remedy}.*, then run the same command again\.$"
+    with pytest.raises(SinkFailed, match=pattern) as said, translated(path):
+        raise error
+    assert ("free the disk" in str(said.value)) == (name == "SQLITE_FULL")
+
+
+async def test_a_write_that_is_refused_is_no_full_disk(path: Path) -> None:
+    """EFBIG, as EDQUOT and EIO, is an I/O error to SQLite: the sentence says what that may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with Ledger.open(path) as ledger:
+        await ledger.begin(META)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+        try:
+            with pytest.raises(SinkFailed, match=r"disk I/O error.*quota"):
+                await ledger.commit([FULL], {})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -83,6 +83,24 @@ def test_the_stream_gets_warnings_only(tmp_path: Path) -> None:
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["slow"]
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_long_description_is_in_the_file_only(form: str, tmp_path: Path) -> None:
+    """The stream gets the sentence, short fields and where the rest is; without a file it gets all."""
+    path, stream = tmp_path / "log.jsonl", io.StringIO()
+    stuck = {"tasks": {str(number): "where it stands" for number in range(100)}}
+    with logging_to(path, form, stream):  # type: ignore[arg-type] # a parameter
+        log.error("Nothing has moved for 9 s.", extra={"stuck": stuck, "host": "example.org"})
+    said = stream.getvalue()
+    assert len(said) < 200 + len(str(path))
+    assert all(words in said for words in ("Nothing has moved for 9 s.", "example.org", str(path)))
+    (line,) = lines(path)
+    assert (line["stuck"], "details" in line) == (stuck, False)
+    alone = io.StringIO()
+    with logging_to(None, form, alone):  # type: ignore[arg-type] # a parameter
+        log.error("Nothing has moved for 9 s.", extra={"stuck": stuck})
+    assert alone.getvalue().count("where it stands") == 100
+
+
 def test_stderr_is_looked_up_for_each_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a stream of its own a line goes to what stderr is then, such as a progress display."""
     import sys
