@@ -12,7 +12,8 @@ router. So failures below HTTP are evidence, of different weight:
 ``failures`` in a row of the first kind, with no answer from anybody in between, or four times as many of the first
 two kinds, at so many different hosts, and the network counts as gone. Requests pause, one a second is let through
 to look, and what fails meanwhile does not count as an attempt. An answer, whatever it says, brings it back, and so
-does the refusal of a stranger, which a network that is gone cannot deliver. After ``wait_s`` it was not the network after all: failures count again, until the next answer.
+does the refusal of a stranger, which a network that is gone cannot deliver. After ``wait_s`` it was not the
+network after all: failures count again, until the next answer.
 
 Must never: wait for ever; hold up a run for one host that never answered.
 """
