@@ -31,7 +31,21 @@ CONFIG = FetchConfig("test", timeout_s=20.0, connect_timeout_s=20.0)
 
 @contextlib.contextmanager
 def exhausted() -> Iterator[None]:
-    """No descriptor is left in this process, for as long as this lasts."""
+    """No descriptor can be had in this process, for as long as this lasts.
+
+    Whatever others give back meanwhile, such as the thread in which c-ares ends what earlier tests have closed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def used_up() -> Iterator[None]:
+    """The same, but what is given back can be had again."""
     gc.collect()  # what others left behind would give descriptors back in the middle of it
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
@@ -102,7 +116,7 @@ def test_idle_connections_make_room(run: Run) -> None:
             Fetcher(CONFIG, Arena(10_000)) as fetcher,
         ):
             assert await _ok(fetcher, one.url())
-            with exhausted():
+            with used_up():
                 first = await fetcher.fetch(Request(1, other.url()))
                 assert isinstance(first, Failed)
                 assert isinstance(first.error, OutOfResources)
