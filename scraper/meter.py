@@ -21,11 +21,18 @@ class HostMeter:
         in_flight: fetches under way.
         done: fetches that ended, well or not.
         seconds: summed over the fetches that ended.
+        begun: when they began, by a monotonic clock, summed over the fetches under way.
     """
 
     in_flight: int = 0
     done: int = 0
     seconds: float = 0.0
+    begun: float = 0.0
+
+    def mean_s(self, now: float) -> float:
+        """Seconds a fetch takes: those that ended, or those under way so far if that is more."""
+        ended = self.seconds / self.done if self.done else 0.0
+        return max(ended, now - self.begun / self.in_flight if self.in_flight else 0.0)
 
 
 @dataclass(slots=True)

@@ -76,7 +76,7 @@ def json_line(now: Snapshot) -> str:
             "failures": dict(now.failures),
             "queues": {one.name: {"size": one.size, "bound": one.bound} for one in now.channels},
             "paused": list(now.paused),
-            "slow_hosts": {name: round(1000 * host.seconds / host.done, 1) for name, host in now.slow_hosts},
+            "slow_hosts": {name: round(1000 * mean_s, 1) for name, _, mean_s in now.slow_hosts},
         }
     )
 
@@ -171,8 +171,8 @@ class _Bar:
         ]
         queues = "   ".join(f"{one.name} {one.size}/{one.bound}" for one in now.channels)
         hosts = "   ".join(
-            f"{escaped(name)[:40]} {show_ms(1000 * host.seconds / host.done)} x{host.in_flight}"
-            for name, host in now.slow_hosts
+            f"{escaped(name)[:40]} {show_ms(1000 * mean_s)} x{in_flight}"
+            for name, in_flight, mean_s in now.slow_hosts
         )
         rows += [
             line((f"  {name:<8}{what}", "dim")) for name, what in (("queues", queues), ("slowest", hosts)) if what

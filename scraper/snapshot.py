@@ -44,7 +44,8 @@ class Snapshot:
         failures: the most frequent failed classes with their rows.
         channels: how full the queues are.
         paused: why nothing new is asked; empty while it goes on.
-        slow_hosts: hosts with something in flight that have taken longest, on average.
+        slow_hosts: of hosts with something in flight those that take longest: name, fetches in flight, and mean
+            seconds of a fetch.
     """
 
     elapsed_s: float
@@ -63,7 +64,7 @@ class Snapshot:
     failures: Sequence[tuple[str, int]]
     channels: Sequence[ChannelStatistics]
     paused: Sequence[str]
-    slow_hosts: Sequence[tuple[str, HostMeter]]
+    slow_hosts: Sequence[tuple[str, int, float]]
 
 
 class Watcher:
@@ -116,7 +117,7 @@ class Watcher:
             failures=heapq.nlargest(CLASSES_SHOWN, failures, key=lambda one: one[1]),
             channels=tuple(meter.channels()),
             paused=tuple(meter.paused.values()),
-            slow_hosts=_slow_hosts(meter.hosts),
+            slow_hosts=_slow_hosts(meter.hosts, now),
         )
 
 
@@ -128,8 +129,8 @@ def _total(meter: Meter) -> tuple[int | None, bool]:
     return None, False
 
 
-def _slow_hosts(hosts: dict[str, HostMeter]) -> list[tuple[str, HostMeter]]:
+def _slow_hosts(hosts: dict[str, HostMeter], now: float) -> list[tuple[str, int, float]]:
     """Of the hosts that came first, since those that are still there after long are the ones in question."""
     some = itertools.islice(hosts.items(), HOSTS_LOOKED_AT)
-    busy = [(name, host) for name, host in some if host.in_flight and host.done]
-    return heapq.nlargest(HOSTS_SHOWN, busy, key=lambda one: one[1].seconds / one[1].done)
+    busy = [(name, host.in_flight, host.mean_s(now)) for name, host in some if host.in_flight]
+    return heapq.nlargest(HOSTS_SHOWN, busy, key=lambda one: one[2])

@@ -308,6 +308,7 @@ def report(out: str) -> int:
 
     Raises:
         UsageError: no run has written there.
+        SinkFailed: the page cannot be written; the report is printed all the same.
     """
     from scraper.api import write_page
     from scraper.outdir import OutputFolder
@@ -315,7 +316,11 @@ def report(out: str) -> int:
 
     raise_interrupts()
     report = Report.of(out)
-    missing = write_page(report, OutputFolder(out))
+    try:
+        missing = write_page(report, OutputFolder(out))
+    except SinkFailed:
+        voice.show(render_terminal(report, _width()))
+        raise
     if missing is not None:
         voice.say(f"report.html was not written: {missing}", "warning")
     return 0 if voice.show(render_terminal(report, _width())) else SinkFailed.exit_code

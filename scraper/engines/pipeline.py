@@ -248,12 +248,14 @@ class _Run:
         """What becomes of a request: None when it went back to the frontier."""
         loop = asyncio.get_running_loop()
         host = self.host_meter(request.host)
-        host.in_flight += 1
         since = loop.time()
+        host.in_flight += 1
+        host.begun += since
         try:
             answer = await self.movement.fetch(fetcher, request)
         finally:
             host.in_flight -= 1
+            host.begun -= since
             host.done += 1
             host.seconds += loop.time() - since
         if isinstance(answer, Failed):

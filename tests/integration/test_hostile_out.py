@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipelines import files
-from scraper import LedgerReader, Outcome, arun
+from scraper import LedgerReader, Outcome, Report, arun
+from scraper.cli import main
 from scraper.errors import SinkFailed, UsageError
+from scraper.outdir import OutputFolder
 from scraper.testing.server import ScriptedServer, reply
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_page")]
@@ -99,3 +102,21 @@ async def test_a_list_that_comes_back_shorter_is_refused(tmp_path: Path) -> None
             await _run(urls[:4], tmp_path)
         outcomes = await _run([*urls, server.url("/more")], tmp_path)
     assert [each.class_ for each in outcomes] == ["ok"] * 11
+
+
+async def test_a_report_is_printed_where_its_page_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is known is said, and then what went wrong."""
+    out = tmp_path / "out"
+    async with ScriptedServer([reply("200 OK", b"x")]) as server:
+        await arun(files.build(), [server.url()], out=out)
+
+    def refused(report: Report, folder: OutputFolder) -> None:
+        raise SinkFailed("report.html cannot be written.")
+
+    monkeypatch.setattr("scraper.api.write_page", refused)
+    assert await asyncio.to_thread(main, ["report", str(out)]) == 3
+    said = capsys.readouterr()
+    assert "rows     1" in said.out
+    assert "report.html cannot be written." in said.err

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,17 @@ class Clock:
         return self.now
 
 
-def busy() -> Meter:
-    """A meter in the middle of a run."""
+def busy(now: float = 100.0) -> Meter:
+    """A meter in the middle of a run; ``now`` by the clock that is used with it."""
     meter = Meter(rows_read=3_000, rows_before=1_000, rows_total=10_000, in_flight=64, transforming=16, retries=3)
     meter.by_class.update({"ok": 900, "duplicate.url": 20, "http.404": 70, "dns.not_found": 10})
     meter.fetched_bytes = 50_000_000
     meter.channels = lambda: [ChannelStatistics("fetched", 12, 128, 40, 900, 0.5, 0.1)]
-    meter.hosts = {"slow.example.org": HostMeter(8, 10, 55.0), "quick.example.org": HostMeter(2, 100, 1.0)}
+    meter.hosts = {
+        "slow.example.org": HostMeter(8, 10, 55.0, begun=8 * (now - 1)),
+        "quick.example.org": HostMeter(2, 100, 1.0, begun=2 * now),
+        "idle.example.org": HostMeter(0, 1, 60.0),
+    }
     return meter
 
 
@@ -96,6 +101,15 @@ def test_a_json_line_is_an_object() -> None:
     assert line["failures"] == {"http.404": 70, "dns.not_found": 10}
     assert line["queues"] == {"fetched": {"size": 12, "bound": 128}}
     assert line["slow_hosts"] == {"slow.example.org": 5_500.0, "quick.example.org": 10.0}
+
+
+def test_a_host_that_hangs_is_seen_before_anything_of_it_ends() -> None:
+    """It is the one somebody is looking for; what it takes so far counts."""
+    meter, clock = busy(), Clock()
+    meter.hosts["hanging.example.org"] = HostMeter(3, 0, 0.0, begun=3 * 90.0)
+    assert Watcher(meter, clock).look().slow_hosts[0] == ("hanging.example.org", 3, 10.0)
+    clock.now += 5
+    assert Watcher(meter, clock).look().slow_hosts[0] == ("hanging.example.org", 3, 15.0)
 
 
 def test_a_pause_is_shown_with_its_reason() -> None:
@@ -175,7 +189,7 @@ async def test_the_bar_fits_any_width(columns: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("LINES", "30")
     stream = io.StringIO()
-    async with progress("bar", busy(), stream, interval_s=60):
+    async with progress("bar", busy(time.monotonic()), stream, interval_s=60):
         pass
     from rich.text import Text
 
