@@ -265,4 +265,11 @@ def _refusal(root: Path, error: OSError) -> ScraperError:
     why = error.strerror or str(error)
     if error.errno in _DISK:
         return SinkFailed(f"{root} cannot be written to ({why}): make room, then run the same command again.")
+    if (
+        error.errno == errno.EROFS and (root / STATE_DIR).is_dir()
+    ):  # not a place badly chosen: it was writable once
+        return SinkFailed(
+            f"{root} cannot be written to any more ({why}): mount its disk for writing, then run the same command "
+            "again; it resumes."
+        )
     return UsageError(f"{root} cannot be written to ({why}): choose another folder with -o.")

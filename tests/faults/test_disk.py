@@ -300,7 +300,7 @@ async def test_d2_a_folder_that_becomes_read_only_fails_before_the_first_request
         await arun(files.build(), urls[:1], out=out, config=CONFIG)
         mount("ro")
         asked = server.connections
-        with pytest.raises(UsageError, match="Read-only file system"):
+        with pytest.raises(SinkFailed, match=r"Read-only file system.*mount its disk for writing"):
             await arun(files.build(), urls[:1], out=out, config=CONFIG)
         assert server.connections == asked
 
