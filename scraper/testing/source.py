@@ -105,8 +105,11 @@ class SourceContract:
         """However much of the list is left out, what is left keeps its numbers and its lines."""
         if not self.reads_twice:
             return
-        source = self._made(tmp_path, "list", self._long())
-        assert list(source.starting_at(self.entries - 7)) == list(source)[-7:]
+        urls = self._long()
+        rows = list(self._made(tmp_path, "list", urls).starting_at(self.entries - 7))
+        assert [row.url for row in rows] == urls[-7:]
+        assert [row.row for row in rows] == [*range(self.entries - 7, self.entries)]
+        assert rows[-1].line - rows[0].line == 6
 
     def test_taking_one_row_does_not_read_the_list(self, tmp_path: Path) -> None:
         """Rows are streamed: the first is there long before the last is read."""

@@ -20,6 +20,7 @@ from scraper.cli import main
 from scraper.errors import UsageError
 from scraper.ledger import LedgerReader
 from scraper.origin.process import OriginProcess
+from scraper.report import Report, render_terminal, write_html
 from scraper.results import write_results
 
 SCRAPER = [sys.executable, "-m", "scraper"]
@@ -176,11 +177,14 @@ def test_what_outlives_a_killed_run_says_nothing(tmp_path: Path) -> None:
             run.kill()
             # The end of stderr comes when the last process that holds it has gone.
             assert run.stderr.read() == ""
-    assert "(process" not in scraper("report", out).stdout
+    report = Report.of(out)
+    assert "(process" not in render_terminal(report)
+    write_html(report, out / "report.html")
     assert "killed (process" in (out / "report.html").read_text()
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_page")
 def test_an_interrupted_list_from_a_pipe_is_not_resumed_in_words(
     tmp_path: Path, shared_origin: OriginProcess
 ) -> None:
@@ -197,11 +201,12 @@ def test_an_interrupted_list_from_a_pipe_is_not_resumed_in_words(
         while not has_results(out):
             assert run.poll() is None
             patience.wait(0.02)
-        assert f"still running (process {run.pid})" in scraper("report", out).stdout
+        assert f"still running (process {run.pid})" in render_terminal(Report.of(out))
         run.send_signal(signal.SIGINT)
         # Waited for before the pipe is closed: a list that has come to its end is complete, and not interrupted.
         assert run.wait(timeout=30) == 130
         shown, said = run.communicate()
+    write_html(Report.of(out), out / "report.html")
     for text in (shown, said, (out / "report.html").read_text()):
         assert "the same list piped in" in text
         assert "scraper resume" not in text
