@@ -40,7 +40,7 @@ from scraper.policies.redirects import FOLLOWED, follow
 from scraper.policies.retry import parse_retry_after
 from scraper.policies.urls import check
 from scraper.records import NO_TIMINGS, Request, Response, Timings
-from scraper.resolver import Resolver
+from scraper.resolver import LACKING, Resolver
 
 DRAIN_BYTES = 64 * 1024
 """Most that is read of a body nobody wants; a new connection costs more than this, and less than what is over."""
@@ -59,6 +59,9 @@ HEADER_LINE = 32 * 1024
 """Longest header field. Content-Security-Policy and cookies go over aiohttp's 8,190 in the wild."""
 
 HEADER_FIELDS = 256
+
+REACH_S = 3.0
+"""How long a server that answered a moment ago may take to accept a connection: two retransmissions."""
 
 _PIECES_PER_TURN = 16
 """Pieces decoded before others on the loop get their turn: a millisecond of work."""
@@ -190,6 +193,18 @@ class Fetcher:
             return answer[0]
         failed.status = failed.status or hop.status
         return Failed(failed, hop.timings(request.spent_s), request.asked)
+
+    async def reaches(self, url: str) -> bool:
+        """Whether somebody takes a connection where ``url`` leads; nothing is asked there."""
+        try:
+            at = check(url)
+            async with asyncio.timeout(min(REACH_S, self._config.connect_timeout_s)):
+                address, *_ = await self._resolver.addresses(at.raw_host or "")
+                _, writer = await asyncio.open_connection(address, at.port)
+        except (OSError, FetchFailed) as error:  # a timeout is an OSError
+            return getattr(error, "errno", None) in LACKING  # then nothing is known
+        writer.transport.abort()
+        return True
 
     async def _ask(self, request: Request, url: URL, hop: Hop, answer: list[Answer]) -> Fetched | Answer:
         asks = conditions(request, self._config)

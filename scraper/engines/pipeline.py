@@ -259,8 +259,8 @@ class _Run:
             host.done += 1
             host.seconds += loop.time() - since
         if isinstance(answer, Failed):
-            return self.failed(request, answer, since, frontier, weather)
-        weather.answered(request.host, loop.time())
+            return await self.failed(request, answer, since, frontier, fetcher, weather)
+        weather.answered(request, loop.time())
         match answer:
             case Fetched(response, slot):
                 self.meter.fetched_bytes += response.wire_bytes
@@ -271,14 +271,24 @@ class _Run:
                 frontier.readmit(next_hop, front=True)
                 return None
 
-    def failed(
-        self, request: Request, failed: Failed, since: float, frontier: Frontier, weather: Weather
+    async def failed(
+        self,
+        request: Request,
+        failed: Failed,
+        since: float,
+        frontier: Frontier,
+        fetcher: Fetcher,
+        weather: Weather,
     ) -> _Ended | None:
         """What becomes of a request whose attempt, begun at ``since``, has failed."""
         error, now = failed.error, asyncio.get_running_loop().time()
         weather.failed(error, request, now)
         wait = retry.decide(error, request.attempt, self.job.config.retry, random.random())
-        if not weather.counts(error, request, since, is_last=wait is None):
+        counts = weather.counts(error, since)
+        if counts and wait is None:
+            counts = not await weather.is_silent(error, fetcher.reaches)
+        if not counts:
+            now = asyncio.get_running_loop().time()
             frontier.readmit(request.uncounted(), not_before=now + weather.pause_s())
         elif wait is None:
             return _Ended(endings.of_failure(request, error, failed.timings, failed.url))

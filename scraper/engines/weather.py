@@ -2,6 +2,10 @@
 
 In: how each attempt went. Out: the frontier paused and resumed, fewer permits and more, and whether a failure
 counts as the row's attempt. Rules: ``scraper.policies.health``.
+The failures that make a network gone are those of many rows, and a row may be given up before they have come: the
+last rows of a list, or one that has no retries. So before a row is given up for a failure below HTTP, whoever
+answered last is connected to, once a second at most and to ask nothing: if that fails as well the row waits.
+
 Must never: pause for longer than ``HealthConfig.wait_s``; go on for ever without a single connection.
 """
 
@@ -10,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 
 from scraper.config import HealthConfig
 from scraper.engines.permits import Permits
@@ -45,17 +50,23 @@ class Weather:
         self._went = asyncio.Event()
         self._starved_since: float | None = None
         self._widen_at = 0.0
+        self._heard_from = ""  # the URL that was answered last
+        self._looking = asyncio.Lock()
+        self._looked_at = float("-inf")
+        self._is_silent = False
+        self._silent_since: float | None = None
 
     def __repr__(self) -> str:
         return f"<Weather {self._health!r}, {self._permits!r}>"
 
-    def answered(self, host: str, now: float) -> None:
+    def answered(self, request: Request, now: float) -> None:
         """A server said something, whatever it was."""
-        self._starved_since = None
+        self._starved_since = self._silent_since = None
+        self._heard_from = request.asked
         if now >= self._widen_at:
             self._permits.more()
             self._widen_at = now + CALM_S
-        self._turned(self._health.answered(host, now))
+        self._turned(self._health.answered(request.host, now))
 
     def failed(self, error: FetchFailed, request: Request, now: float) -> None:
         """An attempt at ``request`` failed.
@@ -66,7 +77,7 @@ class Weather:
         if isinstance(error, OutOfResources):
             self._starve(error, now)
         elif shows_an_answer(error.class_):
-            self.answered(request.host, now)
+            self.answered(request, now)
         elif error.class_ in NETWORK_CLASSES:
             found = self._health.failed(request.host, error.class_, now, is_first=_is_first(request))
             self._turned(found)
@@ -83,13 +94,34 @@ class Weather:
             self._frontier.pause(NETWORK, "no network")
             self._went.set()
 
-    def counts(self, error: FetchFailed, request: Request, began: float, *, is_last: bool) -> bool:
-        """Whether the failure is an attempt of the row's; see ``Health.counts``."""
+    def counts(self, error: FetchFailed, began: float) -> bool:
+        """Whether the failure of an attempt that began at that time is one of the row's; see ``Health.counts``."""
         if isinstance(error, OutOfResources):
             return False
-        return error.class_ not in NETWORK_CLASSES or self._health.counts(
-            request.host, began, is_last=is_last, was_excused=request.excused > 0
-        )
+        return error.class_ not in NETWORK_CLASSES or self._health.counts(began)
+
+    async def is_silent(self, error: FetchFailed, reaches: Callable[[str], Awaitable[bool]]) -> bool:
+        """Whether nobody can be reached just now, so that a row is not to be given up for ``error``.
+
+        Not for longer than ``HealthConfig.wait_s`` without an answer from anybody, and not before the first one.
+
+        Args:
+            error: what the row's last attempt failed with.
+            reaches: whether somebody takes a connection where a URL leads.
+        """
+        if error.class_ not in NETWORK_CLASSES or not self._heard_from or not self._config.wait_s:
+            return False
+        loop = asyncio.get_running_loop()
+        async with self._looking:  # the others that fail just now take the same answer
+            if loop.time() - self._looked_at >= self._config.probe_s:
+                self._is_silent = not await reaches(self._heard_from)
+                self._looked_at = loop.time()
+        if not self._is_silent:
+            return False
+        if self._silent_since is None:
+            self._silent_since = self._looked_at
+            log.warning("Whoever answered last cannot be reached any more: no row is given up just now.")
+        return loop.time() - self._silent_since < self._config.wait_s
 
     def pause_s(self) -> float:
         """How long a row waits that is asked again at no cost of its own: not all at the same moment."""
@@ -106,6 +138,7 @@ class Weather:
                 await asyncio.sleep(self._config.probe_s)
                 if self._health.looks_for_good(loop.time()) is Change.GIVEN_UP:
                     log.warning("Nothing has answered for %g s: failures count again.", self._config.wait_s)
+                    self._silent_since = loop.time() - self._config.wait_s
                     self._frontier.resume(NETWORK)
 
     def _starve(self, error: OutOfResources, now: float) -> None:

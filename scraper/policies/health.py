@@ -67,7 +67,6 @@ class Health:
         self._known: dict[str, None] = {}
         self._streak = 0
         self._strangers: Counter[str] = Counter()
-        self._heard_at = float("-inf")
         self._gone_since = 0.0
         self._gone_until = float("-inf")
         self._given_up = False
@@ -81,7 +80,6 @@ class Health:
         """Something came from ``host`` that was not silence."""
         self._streak = 0
         self._strangers.clear()
-        self._heard_at = now
         self._given_up = False
         if host not in self._known:
             if len(self._known) >= HOSTS_KNOWN:
@@ -114,24 +112,12 @@ class Health:
         self._gone_since = now
         return Change.GONE
 
-    def counts(self, host: str, began: float, *, is_last: bool, was_excused: bool) -> bool:
-        """Whether a failed attempt counts as one of the row's.
+    def counts(self, began: float) -> bool:
+        """Whether a failed attempt, which began at that time, counts as one of the row's.
 
-        Not while the network is gone, nor if it was gone at any time of the attempt. And a row is not given up
-        for a failure in which nobody else was heard either, before it has been tried once more: the network may
-        have gone this very moment. (Not whenever a host has answered before: each address that hangs would then
-        take a permit for twice its limits.)
-
-        Args:
-            host: whom it asked.
-            began: when the attempt began.
-            is_last: the row has no further attempt.
-            was_excused: an attempt of this row has been left uncounted before.
+        Not while the network is gone, nor if it was gone at any time of the attempt.
         """
-        if self.is_gone or began <= self._gone_until:
-            return False
-        in_doubt = self._streak > 0 and host in self._known and self._heard_at < began
-        return not (is_last and in_doubt and not was_excused)
+        return not self.is_gone and began > self._gone_until
 
     def looks_for_good(self, now: float) -> Change:
         """Called now and then while it is gone: after ``wait_s`` it is not waited for any longer."""

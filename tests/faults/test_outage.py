@@ -24,7 +24,7 @@ from scraper.origin.process import OriginProcess
 from scraper.records import Outcome, Request, Result
 from scraper.testing.engine import FAST, run_job
 from scraper.testing.memory import MemorySink
-from scraper.testing.server import reply
+from scraper.testing.server import CLOSE, RESET, ScriptedServer, reply
 
 
 class Vanishing:
@@ -105,6 +105,62 @@ async def test_n14_a_network_that_vanishes_and_returns_costs_no_row(
     assert max(outcome.attempts for outcome in ran.outcomes.values()) <= 2
     assert seen[0] >= 5 * HEALTH.probe_s  # looked for now and then, not hammered
     assert [record.getMessage().split()[0] for record in caplog.records] == ["Nothing", "The"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_n14_the_last_rows_of_a_list_outlast_it_too_even_without_retries(
+    tmp_path: Path, concurrency: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Too few are left to tell that it is gone: whoever answered last is connected to before a row is given up."""
+    server = Vanishing()
+    await server.come()
+    server.after = 3
+
+    async def outage(job: Job, sink: MemorySink) -> None:
+        await server.enough.wait()
+        server.go()
+        before = job.meter.asked
+        await _until(lambda: job.meter.asked >= before + 6)
+        await server.come()
+
+    permits = PermitConfig(concurrency=concurrency, per_host=concurrency)
+    config = replace(FAST, health=HEALTH, permits=permits, retry=RetryConfig(retries=0))
+    with caplog.at_level(logging.WARNING, "scraper"):
+        ran = await run_job(pipeline.run, tmp_path, server.urls(6), config=config, during=outage)
+    server.go()
+    assert (ran.error, ran.classes) == (None, {"ok": 6})
+    assert {outcome.attempts for outcome in ran.outcomes.values()} == {1}
+    assert "Whoever answered last cannot be reached" in caplog.records[0].getMessage()
+
+
+async def test_n14_the_last_rows_do_not_wait_for_ever(tmp_path: Path) -> None:
+    """After --network-wait they end as what they failed with."""
+    server = Vanishing()
+    await server.come()
+    server.after = 3
+
+    async def outage(job: Job, sink: MemorySink) -> None:
+        await server.enough.wait()
+        server.go()
+
+    health, permits = replace(HEALTH, wait_s=0.3), PermitConfig(concurrency=1, per_host=1)
+    config = replace(FAST, health=health, permits=permits, retry=RetryConfig(retries=0))
+    ran = await run_job(pipeline.run, tmp_path, server.urls(5), config=config, during=outage)
+    assert ran.error is None
+    assert ran.classes["ok"] >= 2
+    assert sum(ran.classes.values()) == 5
+    assert set(ran.classes) <= {"ok", "connect.refused", "connect.reset"}
+
+
+async def test_a_url_that_never_works_is_asked_no_more_than_it_may(tmp_path: Path) -> None:
+    """Where somebody else can be reached its failure is its own, at once."""
+    good = [reply("200 OK", b"fine"), CLOSE]
+    async with ScriptedServer({"/bad": [RESET], "/0": good, "/1": good, "/2": good}) as server:
+        urls = [server.url(path) for path in ("/0", "/bad", "/1", "/2")]
+        config = replace(FAST, health=HEALTH, permits=PermitConfig(1, 1), retry=RetryConfig(retries=1, wait_s=0.0))
+        ran = await run_job(pipeline.run, tmp_path, urls, config=config)
+        assert server.asked == {"/0": 1, "/bad": 2, "/1": 1, "/2": 1}
+    assert ran.classes == {"ok": 3, "connect.reset": 1}
 
 
 async def test_n14_a_network_that_stays_away_ends_the_run_all_the_same(tmp_path: Path) -> None:

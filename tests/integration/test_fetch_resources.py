@@ -149,3 +149,25 @@ def test_a_look_up_without_a_descriptor(run: Run) -> None:
             await lookup.close()
 
     run(main())
+
+
+@LOOPS
+def test_whether_somebody_can_be_reached(run: Run) -> None:
+    """A connection that is taken says yes, and nothing is asked; a lack of our own says nothing of anybody."""
+
+    async def main() -> None:
+        async def nowhere(host: str, family: int) -> Answer:
+            raise LookupFailed(None, f"{host} could not be looked up")
+
+        fetcher = Fetcher(CONFIG, Arena(10_000))
+        async with ScriptedServer([reply("200 OK")]) as server, fetcher:
+            assert await fetcher.reaches(server.url("/a"))
+            with exhausted():
+                assert await fetcher.reaches(server.url("/a"))
+            assert server.asked == {}
+            port = server.port
+        async with Fetcher(CONFIG, Arena(10_000), resolver=Resolver(nowhere)) as fetcher:
+            assert not await fetcher.reaches(f"http://127.0.0.1:{port}/a")
+            assert not await fetcher.reaches("http://a.example/")
+
+    run(main())

@@ -92,11 +92,10 @@ def test_any_answer_brings_it_back() -> None:
 def test_nothing_counts_while_it_is_gone_nor_what_began_then() -> None:
     """An attempt that overlaps with the time without a network is not the row's."""
     found = gone(at=10.0)
-    assert not found.counts("a", 10.5, is_last=False, was_excused=False)
-    assert not found.counts("dead", 10.5, is_last=True, was_excused=True)
+    assert not found.counts(10.5)
     found.answered("a", 40.0)
-    assert not found.counts("a", 39.0, is_last=True, was_excused=True)
-    assert found.counts("a", 40.5, is_last=True, was_excused=True)
+    assert not found.counts(39.0)
+    assert found.counts(40.5)
 
 
 def test_it_is_not_waited_for_longer_than_said() -> None:
@@ -104,25 +103,12 @@ def test_it_is_not_waited_for_longer_than_said() -> None:
     found = gone(at=10.0)
     assert found.looks_for_good(69.0) is Change.NOTHING
     assert found.looks_for_good(70.0) is Change.GIVEN_UP
-    assert found.counts("a", 71.0, is_last=True, was_excused=True)
+    assert found.counts(71.0)
     for _ in range(50):
         assert found.failed("a", "connect.timeout", 72.0, is_first=True) is Change.NOTHING
     found.answered("a", 80.0)
     changes = [found.failed("a", "connect.timeout", 81.0, is_first=True) for _ in range(3)]
     assert changes == [Change.NOTHING, Change.NOTHING, Change.GONE]
-
-
-def test_a_row_is_tried_once_more_where_nobody_was_heard() -> None:
-    """The last attempt of a row may be the first that notices."""
-    found = Health(CONFIG)
-    found.answered("a", 0.0)
-    found.failed("a", "connect.timeout", 2.0, is_first=True)
-    assert not found.counts("a", 1.0, is_last=True, was_excused=False)
-    assert found.counts("a", 1.0, is_last=True, was_excused=True)
-    assert found.counts("a", 1.0, is_last=False, was_excused=False)
-    assert found.counts("dead", 1.0, is_last=True, was_excused=False)
-    found.answered("b", 3.0)
-    assert found.counts("a", 2.5, is_last=True, was_excused=False)
 
 
 def test_no_wait_means_no_pause() -> None:
