@@ -24,6 +24,7 @@ from benchmarks.figures import Finding, spread, verdict
 from benchmarks.setting import Setting
 from scraper.config import CommitConfig, FetchConfig, PermitConfig, PoolConfig, RetryConfig, RunConfig
 from scraper.ledger import LedgerReader
+from scraper.ledger_reader import NoRun
 from scraper.origin.lists import write_list
 from scraper.origin.process import OriginProcess
 from scraper.records import Outcome
@@ -240,12 +241,12 @@ class _Loop:
         A row that was answered before the last commit but one began is in the last one, unless it was then on its
         way through fetch and transform, where so many have room.
         """
-        path = self._out / ".scraper" / "ledger.sqlite"
-        if not path.exists():
+        try:
+            with LedgerReader(self._out / ".scraper" / "ledger.sqlite") as reader:
+                last = len(reader.runs()) - 1
+                begun = [commit.at for commit in reader.commits() if commit.run == last]
+        except NoRun:
             return None
-        with LedgerReader(path) as reader:
-            last = len(reader.runs()) - 1
-            begun = [commit.at for commit in reader.commits() if commit.run == last]
         if len(begun) < 2:
             return None
         since = begun[-2] - time.time() + time.monotonic()

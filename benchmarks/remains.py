@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scraper.ledger import LedgerReader
+from scraper.ledger_reader import NoRun
 from scraper.records import Outcome
 
 _CHANGING = re.compile(r"report[.]html|[.]scraper/(ledger[.]sqlite(-wal|-shm)?|lock|log[.]jsonl|seen[.]sqlite)")
@@ -78,11 +79,11 @@ def torn(out: Path, whole: Remains) -> list[str]:
 
 def outcomes(out: Path) -> dict[int, Outcome]:
     """What the ledger holds; nothing if there is none yet."""
-    path = out / ".scraper" / "ledger.sqlite"
-    if not path.exists():
+    try:
+        with LedgerReader(out / ".scraper" / "ledger.sqlite") as reader:
+            return {recorded.outcome.row: recorded.outcome for recorded in reader.rows()}
+    except NoRun:
         return {}
-    with LedgerReader(path) as reader:
-        return {recorded.outcome.row: recorded.outcome for recorded in reader.rows()}
 
 
 def _items(out: Path, name: str) -> Iterator[tuple[str, str]]:

@@ -106,6 +106,10 @@ class Earlier(NamedTuple):
     message: str
 
 
+class NoRun(UsageError):
+    """There is no ledger, or one that has been begun and holds nothing yet, not even its tables."""
+
+
 class LedgerReader:
     """Reads a ledger; a context manager.
 
@@ -113,13 +117,14 @@ class LedgerReader:
         path: the file.
 
     Raises:
-        UsageError: there is no ledger, or it is damaged or of a newer version.
+        NoRun: no run has written there.
+        UsageError: it is damaged, or of a newer version.
         SinkFailed: it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        nothing = UsageError(f"There is no run in {path.parent.parent}: give the -o folder of a run.")
+        nothing = NoRun(f"There is no run in {path.parent.parent}: give the -o folder of a run.")
         if not path.is_file():
             raise nothing
         with translated(path):

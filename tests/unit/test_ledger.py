@@ -14,6 +14,7 @@ import pytest
 
 from scraper.errors import SinkFailed, State, UsageError
 from scraper.ledger import Ledger, LedgerReader, RunMeta
+from scraper.ledger_reader import NoRun
 from scraper.ledger_schema import translated
 from scraper.records import Outcome, Timings
 
@@ -252,7 +253,7 @@ async def test_a_ledger_that_is_being_made_holds_no_run_yet(path: Path) -> None:
     """Whoever looks between the file's first moment and its tables' is told so, and not that it is damaged."""
     sqlite3.connect(path).close()
     path.touch()
-    with pytest.raises(UsageError, match="There is no run in"):
+    with pytest.raises(NoRun, match="There is no run in"):
         LedgerReader(path)
 
 
