@@ -298,7 +298,8 @@ async def main():
         before = pid(await pool.run([response(b"pid")]))
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        napping = asyncio.ensure_future(pool.run([response(b"nap 300")]))
+        napping = asyncio.ensure_future(pool.run([response(b"nap " + sys.argv[2].encode())]))
+        await asyncio.sleep(float(sys.argv[3]))
         await asyncio.to_thread(print, "busy", flush=True)
         print((await napping)[0].error, pid(await pool.run([response(b"pid")])) == before, flush=True)
         os.kill(before, signal.SIGKILL)  # and a new one can still be started
@@ -309,12 +310,17 @@ asyncio.run(main())
 
 
 @asynccontextmanager
-async def program(tmp_path: Path, item_timeout_s: float) -> AsyncIterator[asyncio.subprocess.Process]:
-    """``PROGRAM``, ready, in a session of its own; checked for its answers at the end."""
+async def program(
+    tmp_path: Path, item_timeout_s: float, nap_ms: int = 300, busy_s: float = 0.0
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """``PROGRAM``, ready, in a session of its own; checked for its answers at the end.
+
+    Its item takes ``nap_ms``, and is said to be under way after ``busy_s`` of them.
+    """
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
     running = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-W", "error", str(path), str(item_timeout_s)],
+        *[sys.executable, "-W", "error", str(path), str(item_timeout_s), str(nap_ms), str(busy_s)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -345,7 +351,9 @@ async def test_a_signal_to_the_group_ends_no_process_of_the_pool(tmp_path: Path,
 @pytest.mark.slow
 async def test_a_group_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     """Stopped in the middle of an item for longer than its limit: no worker is blamed for that."""
-    async with program(tmp_path, 1.2) as running:
+    # A nap goes by the clock on the wall: what is left of it afterwards, and the part of it before, are within the
+    # limit. Before it, because only an item that was looked at in time could be blamed for being still there.
+    async with program(tmp_path, 1.2, nap_ms=3_300, busy_s=0.5) as running:
         assert running.stdin is not None
         assert running.stdout is not None
         running.stdin.write(b"go\n")
