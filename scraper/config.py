@@ -6,6 +6,7 @@ Every default has its reason beside it. Sizes are bytes, times are seconds.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -46,18 +47,73 @@ class PermitConfig:
 
     Attributes:
         concurrency: fetches in the whole run. 64 keeps two cores of decode busy at 100 ms latency.
-        per_host: fetches at one host. 8 is above a browser's 6 and below what operators complain of.
         byte_budget: bytes held between fetch and sink. 256 MiB is 64 bodies of 4 MiB.
     """
 
     concurrency: int = 64
-    per_host: int = 8
     byte_budget: int = 256 * MIB
 
     def __post_init__(self) -> None:
         _require(self.concurrency >= 1, "--concurrency must be at least 1.")
-        _require(self.per_host >= 1, "--per-host must be at least 1.")
         _require(self.byte_budget >= MIB, "The byte budget must be at least 1M.")
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """What one host may be asked for.
+
+    Attributes:
+        per_host: requests at once. 8 is above a browser's 6 and below what operators complain of.
+        delay_s: least time between the beginnings of two requests.
+        rate: most requests a second; 0 for no bound.
+        bandwidth: most bytes of bodies a second; 0 for no bound.
+    """
+
+    per_host: int = 8
+    delay_s: float = 0.0
+    rate: float = 0.0
+    bandwidth: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.per_host >= 1, "--per-host must be at least 1.")
+        _require(self.delay_s >= 0, "--delay must be 0 or more.")
+        _require(0 <= self.rate < math.inf, "--rate must be 0 or more.")
+        _require(self.bandwidth >= 0, "--bandwidth must be 0 or more.")
+
+
+OPT_OUTS = ("noai", "noimageai", "noindex", "noimageindex", "noml")
+"""Directives of X-Robots-Tag that are taken as a no. img2dataset's four, and noml, which its users asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolitenessConfig:
+    """How hosts are treated.
+
+    Attributes:
+        limits: of a host that has none of its own.
+        hosts: limits of its own, by pattern: ``example.com``, ``*.example.com`` or ``*``.
+        adaptive: start with few requests at once and follow how the host bears them; never above its limits.
+        robots: whether robots.txt (RFC 9309) is asked for and obeyed.
+        opt_outs: directives of X-Robots-Tag that end a row as ``optout.header``.
+        max_retry_after_s: the longest wait that a server may ask for; rows it would hold up for longer end. Ten
+            minutes are what rate limits are mostly counted over.
+        host_wait_s: how long the rows of a host that fails are kept for it. A server restarts in half of it.
+        host_failures: failures in a row after which a host counts as failing.
+    """
+
+    limits: HostLimits = field(default_factory=HostLimits)
+    hosts: Mapping[str, HostLimits] = field(default_factory=dict)
+    adaptive: bool = True
+    robots: Literal["obey", "ignore"] = "obey"
+    opt_outs: tuple[str, ...] = OPT_OUTS
+    max_retry_after_s: float = 600.0
+    host_wait_s: float = 60.0
+    host_failures: int = 10
+
+    def __post_init__(self) -> None:
+        _require(self.max_retry_after_s >= 0, "--max-retry-after must be 0 or more.")
+        _require(self.host_wait_s >= 0, "--host-wait must be 0 or more.")
+        _require(self.host_failures >= 1, "A host needs at least one failure to count as failing.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +123,7 @@ class RetryConfig:
     Attributes:
         retries: further attempts after the first. 2 covers the usual passing fault without hammering.
         wait_s: upper bound of the first backoff; doubles with each attempt, with full jitter.
-        cap_s: the longest wait, ours or a server's Retry-After.
+        cap_s: the longest wait of ours. What a server asks for has a limit of its own.
     """
 
     retries: int = 2
@@ -80,12 +136,46 @@ class RetryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Whom we believe, and as whom.
+
+    Attributes:
+        insecure: hosts whose certificate is not looked at.
+        ca_file: a file of certificates to believe beside the system's; empty for none.
+        client: the files of the certificate and key that a host is shown, by host; nobody else is. The key's is
+            empty where it is in the same file.
+    """
+
+    insecure: frozenset[str] = frozenset()
+    ca_file: str = ""
+    client: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsConfig:
+    """What shows who asks. Each belongs to one origin and goes nowhere else.
+
+    Attributes:
+        auth: user and password, by origin: ``https://example.com``, ``http://example.com:8080``.
+        netrc: take user and password of a host from the user's netrc file, where ``auth`` has none.
+        cookies: a file of cookies, Netscape's format or JSON; empty for none.
+        cookie_jar: ``per-host`` keeps what servers set, for themselves alone; ``none`` keeps nothing.
+    """
+
+    auth: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    netrc: bool = False
+    cookies: str = ""
+    cookie_jar: Literal["none", "per-host"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
 class FetchConfig:
     """How one attempt is made, and what ends it.
 
     Attributes:
         user_agent: who we say we are; sent with every request.
-        headers: further request headers of the user's; they go before the pipeline's Accept headers and ours.
+        headers: further request headers of the user's; they go before the pipeline's Accept headers and ours. They
+            are sent to a row's own origin, and to no other that redirects lead to.
         timeout_s: deadline of one attempt, redirects included.
         connect_timeout_s: to a usable connection: DNS, TCP and TLS together.
         header_timeout_s: from a usable connection to the end of the response's headers. 30 s, since some servers
@@ -94,6 +184,11 @@ class FetchConfig:
         stall_bytes: bytes that count as progress within one stall window.
         max_bytes: cap on a body, on the wire and decoded. 64 MiB holds any photograph.
         max_redirects: hops followed. 20 as in browsers (WHATWG fetch 4.4).
+        downgrade: whether a redirect from https to http is followed.
+        allow_net: networks that may be dialled though they are not public, as ``127.0.0.0/8``.
+        proxy: URL of a proxy, ``env`` for what the environment names, empty for none.
+        tls: whom we believe, and as whom.
+        secrets: what shows who asks.
     """
 
     user_agent: str
@@ -105,6 +200,11 @@ class FetchConfig:
     stall_bytes: int = 1024
     max_bytes: int = 64 * MIB
     max_redirects: int = 20
+    downgrade: bool = True
+    allow_net: tuple[str, ...] = ()
+    proxy: str = ""
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    secrets: SecretsConfig = field(default_factory=SecretsConfig)
 
     def __post_init__(self) -> None:
         _require(self.timeout_s > 0, "--timeout must be more than 0.")
@@ -240,6 +340,7 @@ class RunConfig:
     fetch: FetchConfig
     source: SourceConfig = field(default_factory=SourceConfig)
     permits: PermitConfig = field(default_factory=PermitConfig)
+    politeness: PolitenessConfig = field(default_factory=PolitenessConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     commit: CommitConfig = field(default_factory=CommitConfig)

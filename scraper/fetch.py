@@ -19,34 +19,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import aiohttp
 from yarl import URL
 
 from scraper.arena import Arena, Slot
+from scraper.asking import Asking, Terms
+from scraper.bodies import abort, decode, drain, piece
 from scraper.config import FetchConfig
 from scraper.connector import HOP, Connector, Hop
 from scraper.deadline import Watchdog
 from scraper.decoding import Decoder
 from scraper.errors import FetchFailed
 from scraper.failures import FOREIGN, FOREIGN_ASKING, ending_failure, failure_of, payload_failure
-from scraper.policies.headers import conditions, credentials, plain, request_headers
+from scraper.policies.headers import plain
+from scraper.policies.optout import opted_out
 from scraper.policies.redirects import FOLLOWED, follow
 from scraper.policies.retry import parse_retry_after
+from scraper.policies.robots import token_of
 from scraper.policies.urls import check
 from scraper.records import NO_TIMINGS, Request, Response, Timings
 from scraper.resolver import LACKING, Resolver
-
-DRAIN_BYTES = 64 * 1024
-"""Most that is read of a body nobody wants; a new connection costs more than this, and less than what is over."""
-
-DRAIN_S = 1.0
-"""Longest time such a body is read for."""
 
 READ_BUFFER = 64 * 1024
 """aiohttp stops reading from a socket once twice this waits for us: the bytes held outside the arena's budget."""
@@ -62,9 +60,6 @@ HEADER_FIELDS = 256
 
 REACH_S = 3.0
 """How long a server that answered a moment ago may take to accept a connection: two retransmissions."""
-
-_PIECES_PER_TURN = 16
-"""Pieces decoded before others on the loop get their turn: a millisecond of work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +107,13 @@ class Failed:
     url: str
 
 
+class Throttle(Protocol):
+    """Says how fast a body may come."""
+
+    def spend(self, size: int, now: float) -> float:
+        """Seconds to wait after that many bytes more, by the loop's clock."""
+
+
 Answer = Redirected | NotModified | Failed
 """What a response can amount to whose body is not wanted."""
 
@@ -125,6 +127,7 @@ class Fetcher:
         config: headers to send, deadlines and caps.
         accept: Accept header to send, unless the user gave one.
         accept_encoding: the same for Accept-Encoding.
+        opt_outs: directives of X-Robots-Tag that are taken as a no.
         arena: where bodies go; a hop waits while its budget is spent, and that counts towards no deadline.
         resolver: looks host names up; by default a caching one over aiodns.
     """
@@ -136,14 +139,15 @@ class Fetcher:
         accept: str = "*/*",
         accept_encoding: str = "gzip, deflate, br, zstd",
         *,
+        opt_outs: Collection[str] = (),
         resolver: Resolver | None = None,
     ) -> None:
         self._config = config
-        self._headers = request_headers(config, accept, accept_encoding)
+        self._asking = Asking(config, accept, accept_encoding)
+        self._token = token_of(config.user_agent)
+        self._opt_outs = frozenset(opt_outs)
         self._arena = arena
         self._given_resolver = resolver
-        # Asked for a part, by the user's own header, a part is the whole answer.
-        self._wants_part = any(name.lower() == "range" for name in config.headers)
 
     async def __aenter__(self) -> Self:
         config = self._config
@@ -151,7 +155,7 @@ class Fetcher:
         self._watchdog = Watchdog(config)
         self._session = aiohttp.ClientSession(
             connector=Connector(self._resolver),
-            headers=self._headers,
+            headers=self._asking.always,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -173,8 +177,13 @@ class Fetcher:
         if self._given_resolver is None:
             await self._resolver.close()
 
-    async def fetch(self, request: Request) -> Fetched | Answer:
-        """Make one hop: ask for ``request.asked``."""
+    async def fetch(self, request: Request, throttles: Sequence[Throttle] = ()) -> Fetched | Answer:
+        """Make one hop: ask for ``request.asked``.
+
+        Args:
+            request: what to ask.
+            throttles: say how long to wait for each piece of the body; that counts towards no deadline.
+        """
         try:
             url = check(request.asked)
         except FetchFailed as error:
@@ -184,7 +193,7 @@ class Fetcher:
         answer: list[Answer] = []
         try:
             with hop:
-                return await self._ask(request, url, hop, answer)
+                return await self._ask(request, url, hop, answer, throttles)
         except FetchFailed as error:
             failed = error
         except FOREIGN as error:
@@ -206,48 +215,65 @@ class Fetcher:
         writer.transport.abort()
         return True
 
-    async def _ask(self, request: Request, url: URL, hop: Hop, answer: list[Answer]) -> Fetched | Answer:
-        asks = conditions(request, self._config)
-        headers = asks | credentials(url.user, url.password, self._config)
-        response = await self._respond(url.with_user(None), headers, hop)
+    async def _ask(
+        self, request: Request, url: URL, hop: Hop, answer: list[Answer], throttles: Sequence[Throttle]
+    ) -> Fetched | Answer:
+        terms = self._asking.terms(request, url)
+        response = await self._respond(url.with_user(None), terms, hop)
         try:
             hop.headed(response.status)
+            if set_cookie := response.headers.getall("Set-Cookie", ()):
+                self._asking.heard(url, set_cookie)
             if 200 <= response.status < 300:
-                return await self._take(request, response, hop)
-            if response.status == 304 and asks:
+                self._heed_opt_out(response)
+                if response.status == 206 and not terms.wants_part:
+                    raise FetchFailed("http.206", "The server sent a part, and the whole was asked for.")
+                return await self._take(request, response, hop, throttles)
+            if response.status == 304 and terms.asks_for_change:
                 timings = hop.timings(request.spent_s)
                 answer.append(NotModified(plain(response.headers), timings, request.asked))
             else:
                 answer.append(self._judge(request, response, hop))
-            await _drain(response, hop)
+            await drain(response, hop)
             return answer[0]
         except BaseException:
-            _abort(response)
+            abort(response)
             raise
 
-    async def _respond(self, url: URL, headers: Mapping[str, str], hop: Hop) -> aiohttp.ClientResponse:
+    def _heed_opt_out(self, response: aiohttp.ClientResponse) -> None:
+        said = response.headers.getall("X-Robots-Tag", ())
+        if said and (found := opted_out(said, self._token, self._opt_outs)):
+            raise FetchFailed("optout.header", f"The response opts out: X-Robots-Tag says {found}.")
+
+    async def _respond(self, url: URL, terms: Terms, hop: Hop) -> aiohttp.ClientResponse:
         """The response, as far as its headers."""
+
+        async def respond() -> aiohttp.ClientResponse:
+            return await self._session.get(
+                url, headers=terms.headers, allow_redirects=False, ssl=terms.ssl, proxy=terms.proxy
+            )
+
         try:
             try:
-                return await self._session.get(url, headers=headers, allow_redirects=False)
+                return await respond()
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientResponseError):
                 if not hop.reused:
                     raise
             # The server closed an idle connection just as it was used again, or what it still sent of the last
             # response came in front of this one: no attempt of the row's.
             hop.once_more()
-            return await self._session.get(url, headers=headers, allow_redirects=False)
+            return await respond()
         except FOREIGN_ASKING as error:
             raise failure_of(error, hop) from error
 
-    async def _take(self, request: Request, response: aiohttp.ClientResponse, hop: Hop) -> Fetched:
+    async def _take(
+        self, request: Request, response: aiohttp.ClientResponse, hop: Hop, throttles: Sequence[Throttle]
+    ) -> Fetched:
         """A 2xx response → its body, whole and decoded."""
         cap = self._config.max_bytes
         length = response.content_length
         if response.status in (204, 205):
             raise FetchFailed("body.empty", f"Status {response.status}, which has no body.")
-        if response.status == 206 and not self._wants_part:
-            raise FetchFailed("http.206", "The server sent a part, and the whole was asked for.")
         if length is not None and length > cap:
             raise FetchFailed("body.too_large", f"The body has {length} bytes; the cap is {cap}.")
         codings = response.headers.getall("Content-Encoding", ())
@@ -256,7 +282,7 @@ class Fetcher:
         slot = await self._arena.reserve(min(length or 0, RESERVE_BYTES))
         hop.go_on()
         try:
-            wire_bytes = await self._read(response, decoder or None, slot, hop)
+            wire_bytes = await self._read(response, decoder or None, slot, hop, throttles)
             if slot.size == 0:
                 raise FetchFailed("body.empty", f"Status {response.status} with an empty body.")
             body = slot.body()
@@ -274,23 +300,32 @@ class Fetcher:
         )
         return Fetched(whole, slot)
 
-    async def _read(self, response: aiohttp.ClientResponse, decoder: Decoder | None, slot: Slot, hop: Hop) -> int:
+    async def _read(
+        self,
+        response: aiohttp.ClientResponse,
+        decoder: Decoder | None,
+        slot: Slot,
+        hop: Hop,
+        throttles: Sequence[Throttle],
+    ) -> int:
         """Body → slot. Returns the bytes on the wire."""
         cap = self._config.max_bytes
         content = response.content
         protocol = getattr(response, "_protocol", None)  # faked responses have none
         received = 0
         try:
-            while chunk := await _piece(content):
+            while chunk := await piece(content):
                 received += len(chunk)
                 hop.received = received
                 if received > cap:
                     raise FetchFailed("body.too_large", f"The body has more than {cap} bytes, the cap.")
                 hop.hold()
+                for throttle in throttles:
+                    await asyncio.sleep(throttle.spend(len(chunk), asyncio.get_running_loop().time()))
                 if decoder is None:
                     await slot.append(chunk)
                 else:
-                    await _decode(decoder, chunk, slot)
+                    await decode(decoder, chunk, slot)
                 hop.go_on()
         except aiohttp.ClientPayloadError as error:
             raise payload_failure(error, protocol) from error
@@ -306,7 +341,7 @@ class Fetcher:
 
     def _judge(self, request: Request, response: aiohttp.ClientResponse, hop: Hop) -> Redirected | Failed:
         """What a status other than 2xx amounts to."""
-        status = response.status
+        status, config = response.status, self._config
         try:
             if status < 100:
                 raise FetchFailed("protocol.malformed", f"Status {status} is none (RFC 9110 15).")
@@ -316,7 +351,7 @@ class Fetcher:
                     raise FetchFailed("protocol.malformed", "Redirected to two places at once.", status=status)
                 spent_s = request.spent_s + hop.elapsed_s()
                 location = targets[0] if targets else None
-                return Redirected(follow(request, status, location, self._config.max_redirects, spent_s))
+                return Redirected(follow(request, status, location, config.max_redirects, spent_s))
             wait = response.headers.get("Retry-After")
             raise FetchFailed(
                 f"http.{status}",
@@ -326,43 +361,6 @@ class Fetcher:
             )
         except FetchFailed as error:
             return Failed(error, hop.timings(request.spent_s), request.asked)
-
-
-async def _piece(content: aiohttp.StreamReader) -> bytes:
-    """Some of the body; nothing at its end."""
-    try:
-        return await content.readany()
-    except RuntimeError as error:  # how aiohttp says that the connection went away before this was asked
-        raise aiohttp.ClientConnectionError(str(error)) from error
-
-
-async def _decode(decoder: Decoder, chunk: bytes, slot: Slot) -> None:
-    for count, piece in enumerate(decoder.feed(chunk), 1):
-        await slot.append(piece)
-        if count % _PIECES_PER_TURN == 0:
-            await asyncio.sleep(0)
-
-
-async def _drain(response: aiohttp.ClientResponse, hop: Hop) -> None:
-    """Read a short rest of the body, undecoded, so that the connection can be used again; or abort it."""
-    if response.status < 200 or (response.content_length or 0) > DRAIN_BYTES:
-        _abort(response)
-        return
-    hop.hurry(DRAIN_S)
-    left = DRAIN_BYTES
-    while chunk := await _piece(response.content):
-        left -= len(chunk)
-        if left < 0:
-            _abort(response)
-            return
-
-
-def _abort(response: aiohttp.ClientResponse) -> None:
-    """Cut the connection, if it is not back in the pool. Closing it would wait for the peer where there is TLS."""
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
-    response.close()
 
 
 def _status_line(status: int) -> str:

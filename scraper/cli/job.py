@@ -26,13 +26,13 @@ from scraper.options.again import check_again
 from scraper.options.found import FoundPipeline, installed, load
 from scraper.options.img2dataset import ported
 from scraper.options.layers import Layers, merge
+from scraper.options.requests import masked, storable
 from scraper.options.schema import Option, options_of, shown_value, taken
-from scraper.options.shared import InputOptions, PlaceOptions, RunOptions, is_secret, resolve
+from scraper.options.shared import SHARED, PlaceOptions, RunOptions, resolve
 
 if TYPE_CHECKING:  # loaded late: the refusal of a misspelt option needs none of it
     from scraper.report import Report
 
-_SHARED = (PlaceOptions, InputOptions, RunOptions)
 _AGAIN = {"retry_failed", "refresh"}
 _OF_THE_MOMENT = _AGAIN | {"out", "url_list", "progress", "log_format", "dry_run", "overwrite", "config", "set"}
 """Options that say nothing about what the output holds: ``resume`` does not need them. What is to be asked again
@@ -116,35 +116,34 @@ def understand(
         "LIST...",
         (
             (found.name.capitalize(), found.options),
-            ("List and output", PlaceOptions),
-            ("List and output", InputOptions),
-            ("Run", RunOptions),
+            *(("List and output", kind) for kind in SHARED),
         ),
         (f"scraper {found.name} urls.txt -o out", f"scraper {found.name} list.csv -o out --url-col link"),
     )
-    kinds = (found.options, *_SHARED)
+    kinds = (found.options, *SHARED)
     _refuse_hidden(found)
     parsed = parse(command, ported(arguments) if found.name == "images" else arguments)
     if parsed is None:
         return None
     values = merge(_layers(parsed.typed, stored), kinds, found.name, others)
-    place, inputs, said = taken(PlaceOptions, values), taken(InputOptions, values), taken(RunOptions, values)
+    place, run = taken(PlaceOptions, values), taken(RunOptions, values)
     options: object = taken(found.options, values)
+    shared: list[object] = [taken(kind, values) for kind in SHARED]
     pipeline = found.build(options)
     lists = [*parsed.operands, *place.url_list]
     if not lists:
         raise UsageError(f"Name a list: scraper {found.name} LIST -o OUT; - reads standard input.")
-    known = {each.field: (each, one) for one in (options, inputs, said) for each in options_of(type(one))}
+    known = {each.field: (each, one) for one in (options, *shared) for each in options_of(type(one))}
     every = {field: getattr(one, field) for field, (_, one) in known.items()}
-    config = resolve(said, inputs)
-    check_again(config.again, pipeline, said.overwrite)
+    config = resolve(*shared)
+    check_again(config.again, pipeline, run.overwrite)
     effective = every | _effective(every, pipeline, config)
     return Job(
         pipeline,
         config,
         lists,
         place.out or "",
-        said,
+        run,
         _to_store(every, lists),
         {each.name: _shown(each, effective[f]) for f, (each, _) in known.items() if f not in _OF_THE_MOMENT},
     )
@@ -164,7 +163,7 @@ def _layers(typed: Mapping[str, object], stored: Mapping[str, object] | None) ->
 
 def _refuse_hidden(found: FoundPipeline) -> None:
     """A pipeline's own option may not take the name of one that every pipeline has."""
-    shared = {each.name for kind in _SHARED for each in options_of(kind)}
+    shared = {each.name for kind in SHARED for each in options_of(kind)}
     for each in options_of(found.options):
         if each.name in shared:
             raise UsageError(
@@ -186,19 +185,13 @@ def _shown(each: Option, value: object) -> str:
     """A setting as one types it, without credentials."""
     if isinstance(value, bool):
         return str(value).lower()
-    if each.field == "header" and isinstance(value, tuple):
-        value = tuple(f"{one.partition(':')[0]}: ***" if is_secret(one) else one for one in value)
-    return shown_value(value, each.unit) or each.shown or "-"
+    return shown_value(masked(each.field, value), each.unit) or each.shown or "-"
 
 
 def _to_store(every: Mapping[str, object], lists: Sequence[str]) -> dict[str, object]:
-    """What ``resume`` needs. Credentials stay out of the output folder: of them only the header's name is kept."""
-    kept = {name: value for name, value in every.items() if name not in _OF_THE_MOMENT}
-    said = kept.pop("header", ())
-    headers = [str(each) for each in said] if isinstance(said, tuple) else []
-    kept["header"] = [each for each in headers if not is_secret(each)]
-    secret = [each.partition(":")[0].strip() for each in headers if is_secret(each)]
-    return {"inputs": [_absolute(each) for each in lists], "secret_headers": secret, "options": kept}
+    """What ``resume`` needs. Credentials stay out of the output folder: of them only the names are kept."""
+    kept, left_out = storable({name: value for name, value in every.items() if name not in _OF_THE_MOMENT})
+    return {"inputs": [_absolute(each) for each in lists], "left_out": left_out, "options": kept}
 
 
 def _absolute(given: str) -> str:
@@ -289,18 +282,23 @@ def resume(out: str, arguments: Sequence[str]) -> int:
         raise UsageError(
             f"The list of {out} came from a pipe: type the full command again, with the same list piped in."
         )
-    _refuse_without_secrets(stored.get("secret_headers"), arguments)
+    _refuse_without_secrets(stored, arguments)
     options = options | {"retry_failed": again.failed, "refresh": again.refresh}
     return run(load(meta.pipeline), [*lists, "-o", out, *arguments], list(installed()), options)
 
 
-def _refuse_without_secrets(names: object, arguments: Sequence[str]) -> None:
+def _refuse_without_secrets(stored: Mapping[str, object], arguments: Sequence[str]) -> None:
+    """What the run had and is not kept must be typed again, or its rows would fail for want of it."""
+    left_out = stored.get("left_out", {"header": stored.get("secret_headers")})  # as it was called before
     typed = " ".join(arguments).lower()
-    for name in names if isinstance(names, list) else []:
-        if str(name).lower() not in typed:
-            raise UsageError(
-                f"The run sent a header {name}, which is not kept on disk; add --header '{name}: …' to resume."
-            )
+    for option, names in left_out.items() if isinstance(left_out, dict) else ():
+        for name in names if isinstance(names, list) else []:
+            if (option if option == "proxy" else str(name).lower()) not in typed:
+                again = {"header": f"'{name}: …'", "auth": f"'{name}=USER:PASSWORD'"}.get(option, "URL")
+                raise UsageError(
+                    f"The run had a secret in --{option} {name}, which is not kept on disk; "
+                    f"add --{option} {again} to resume."
+                )
 
 
 def report(out: str) -> int:

@@ -4,8 +4,8 @@ In: strings and values from a command line, ``--set``, a TOML file or a Python c
 Must never: reach an engine; those see ``scraper.config`` only.
 
 ``schema`` turns a dataclass into options, ``units`` reads sizes and times, ``shared`` holds the options every
-pipeline has, ``again`` checks those for asking again, ``layers`` puts command line over ``--set`` over file over
-default, ``page`` writes the docs page.
+pipeline has, with those of ``politeness`` and ``requests``, ``again`` checks those for asking again, ``layers``
+puts command line over ``--set`` over file over default, ``page`` writes the docs page.
 """
 
 from __future__ import annotations

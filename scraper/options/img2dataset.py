@@ -16,7 +16,6 @@ NO_COUNTERPART: Mapping[str, Collection[str]] = {
     "bbox-col": ("None",),
     "compute-hash": ("sha256",),
     "disable-all-reencoding": ("False",),
-    "disallowed-header-directives": ("[]",),
     "distributor": ("multiprocessing",),
     "downscale-interpolation": ("bicubic",),
     "enable-wandb": ("False",),

@@ -13,7 +13,11 @@ from pathlib import Path
 
 from scraper.errors import UsageError
 from scraper.options.near import nearest
+from scraper.options.politeness import as_lines
 from scraper.options.schema import Option, convert, find, names_of, options_of
+
+HOSTS = "hosts"
+"""The table of a file that belongs to no pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,9 @@ def _flattened(
     plain = {key: value for key, value in document.items() if not isinstance(value, dict)}
     for name, table in document.items():
         if not isinstance(table, dict):
+            continue
+        if name == HOSTS:
+            plain[HOSTS] = as_lines(table, f"[{HOSTS}] in {file}")
             continue
         if name == pipeline:
             own = {_spelled(key): value for key, value in table.items()}

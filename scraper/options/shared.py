@@ -7,12 +7,10 @@ Must never: repeat a default; each stands once, in ``scraper.config``, with its 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from scraper._version import __version__
 from scraper.config import (
     FetchConfig,
     HealthConfig,
@@ -25,16 +23,24 @@ from scraper.config import (
 )
 from scraper.errors import UsageError
 from scraper.options.again import again_of
+from scraper.options.politeness import PolitenessOptions, as_lines, politeness
+from scraper.options.requests import (
+    RequestOptions,
+    SafetyOptions,
+    networks,
+    parse_headers,
+    proxy,
+    secrets,
+    tls,
+    user_agent,
+)
 from scraper.options.schema import convert, dashed, find, names_of, option, options_of, shown_value, taken
 from scraper.options.units import format_time
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
-_NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 5.5; a tab may stand there
-_OURS_TO_SEND = {"content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
+T = TypeVar("T")
+
 _IN_PROGRAMS_TOO = {"retry_failed", "refresh"}
 """Options that belong to one run, and may be said in a Python call: what is said there is said of one run."""
-
-_SECRET = re.compile(r"auth|cookie|token|secret|key|session|password", re.IGNORECASE)
 
 
 def _default(config: type, field: str) -> Any:
@@ -67,7 +73,6 @@ class RunOptions:
 
     Attributes:
         concurrency: Fetches under way at once in the whole run.
-        per_host: Fetches under way at once at one host.
         workers: Processes that transform.
         timeout: Deadline of one attempt, from DNS to the last byte, redirects included.
         connect_timeout: Deadline for a usable connection: DNS, TCP and TLS together. At most --timeout.
@@ -80,8 +85,6 @@ class RunOptions:
         worker_memory: Address space of one worker process; a row that wants more fails.
         min_free: Space to leave free on the disk of OUT; below it the run pauses, then stops. 0 for none.
         max_failed: Rows that may fail before the exit status is 1.
-        user_agent: Who to say we are.
-        header: A further request header, 'Name: value'. Repeatable. Sent to every host of the list.
         progress: What to show while it runs. auto is a bar on a terminal and a plain line every 10 s elsewhere.
         log_format: How messages on stderr are written.
         dry_run: Read the list, say what would be done, fetch nothing, write nothing.
@@ -94,13 +97,8 @@ class RunOptions:
         set: An option as key=value, for scripts. Repeatable. Goes before --config.
     """
 
-    concurrency: int = option(
-        _default(PermitConfig, "concurrency"), alias=["thread_count"], group="Speed and politeness"
-    )
-    per_host: int = option(_default(PermitConfig, "per_host"), group="Speed and politeness")
-    workers: int | None = option(
-        None, alias=["processes_count"], group="Speed and politeness", shown="one per core"
-    )
+    concurrency: int = option(_default(PermitConfig, "concurrency"), alias=["thread_count"], group="Speed")
+    workers: int | None = option(None, alias=["processes_count"], group="Speed", shown="one per core")
     timeout: float = option(_default(FetchConfig, "timeout_s"), unit="time", group="Patience")
     connect_timeout: float | None = option(
         None, unit="time", group="Patience", shown=_default_time("connect_timeout_s")
@@ -123,10 +121,6 @@ class RunOptions:
         shown="64M, at most a twentieth of the disk",
     )
     max_failed: int = option(_default(RunConfig, "max_failed"), group="Limits")
-    user_agent: str = option(
-        f"scraper-pipelines/{__version__}", group="Requests", shown="scraper-pipelines/VERSION"
-    )
-    header: tuple[str, ...] = option((), group="Requests")
     progress: Literal["auto", "bar", "plain", "json", "none"] = option("auto", group="This run")
     log_format: Literal["text", "json"] = option("text", group="This run")
     dry_run: bool = option(False, group="This run", typed_only=True)
@@ -158,22 +152,35 @@ class InputOptions:
     dedupe: Literal["url", "none"] = option(_default(RunConfig, "dedupe"))
 
 
-def resolve(run: RunOptions, inputs: InputOptions) -> RunConfig:
+SHARED = (PlaceOptions, InputOptions, RunOptions, PolitenessOptions, RequestOptions, SafetyOptions)
+"""The options that every pipeline has."""
+
+
+def resolve(*said: object) -> RunConfig:
     """What was said → what a run needs to know.
+
+    Args:
+        said: instances of the dataclasses in ``SHARED``; where there is none of a kind, nothing was said of it.
 
     Raises:
         UsageError: a value is out of range, or two contradict each other.
     """
-    headers = parse_headers(run.header)
+    run, inputs = _one(RunOptions, said), _one(InputOptions, said)
+    requests, safety = _one(RequestOptions, said), _one(SafetyOptions, said)
     return RunConfig(
         fetch=FetchConfig(
-            user_agent=_user_agent(run.user_agent),
-            headers=headers,
+            user_agent=user_agent(requests),
+            headers=parse_headers(requests.header),
             timeout_s=run.timeout,
             connect_timeout_s=_within(run, "connect_timeout"),
             header_timeout_s=_within(run, "header_timeout"),
             stall_timeout_s=_within(run, "stall_timeout"),
             max_bytes=run.max_bytes,
+            downgrade=safety.downgrade == "follow",
+            allow_net=networks(safety.allow_net),
+            proxy=proxy(requests.proxy),
+            tls=tls(safety),
+            secrets=secrets(requests),
         ),
         source=SourceConfig(
             input_format=inputs.input_format,
@@ -181,7 +188,8 @@ def resolve(run: RunOptions, inputs: InputOptions) -> RunConfig:
             caption_col=inputs.caption_col,
             save_additional_columns=inputs.save_additional_columns,
         ),
-        permits=PermitConfig(concurrency=run.concurrency, per_host=run.per_host),
+        permits=PermitConfig(concurrency=run.concurrency),
+        politeness=politeness(_one(PolitenessOptions, said)),
         retry=RetryConfig(retries=run.retries, wait_s=run.retry_wait),
         pool=_pool(run),
         health=HealthConfig(wait_s=run.network_wait),
@@ -190,6 +198,10 @@ def resolve(run: RunOptions, inputs: InputOptions) -> RunConfig:
         dedupe=inputs.dedupe,
         max_failed=_at_least_0(run.max_failed, "--max-failed"),
     )
+
+
+def _one(kind: type[T], said: Iterable[object]) -> T:
+    return next((each for each in said if isinstance(each, kind)), kind())
 
 
 def _pool(run: RunOptions) -> PoolConfig:
@@ -218,41 +230,6 @@ def _at_least_0(number: int, name: str) -> int:
     return number
 
 
-def _user_agent(text: str) -> str:
-    if not text.strip() or _NOT_IN_A_VALUE.search(text):
-        raise UsageError("--user-agent must be one line of text, and not empty.")
-    return text.strip()
-
-
-def parse_headers(said: tuple[str, ...]) -> dict[str, str]:
-    """``('Name: value', …)`` → name in lower case → value.
-
-    Raises:
-        UsageError: one is no header, is given twice, or is not the user's to send.
-    """
-    headers: dict[str, str] = {}
-    for text in said:
-        name, colon, value = text.partition(":")
-        key = name.strip(" \t").lower()
-        if not colon or not _TOKEN.fullmatch(key):
-            raise UsageError(f"--header wants 'Name: value', not {text!r}.")
-        if _NOT_IN_A_VALUE.search(value):
-            raise UsageError(f"--header {name.strip()} holds a line break or a control character.")
-        if key == "user-agent":
-            raise UsageError("Use --user-agent TEXT instead of --header 'User-Agent: …'.")
-        if key in _OURS_TO_SEND:
-            raise UsageError(f"--header {name.strip()} cannot be set: it belongs to the connection.")
-        if key in headers:
-            raise UsageError(f"--header {name.strip()} is given twice; join the values with a comma.")
-        headers[key] = value.strip()
-    return headers
-
-
-def is_secret(header: str) -> bool:
-    """Whether a 'Name: value' looks like a credential: such are not written to the output folder."""
-    return bool(_SECRET.search(header.partition(":")[0]))
-
-
 def from_settings(settings: Mapping[str, object]) -> RunConfig:
     """As ``resolve``, from the keyword arguments of a Python call: ``timeout="2m"`` as well as ``timeout=120``.
 
@@ -261,11 +238,14 @@ def from_settings(settings: Mapping[str, object]) -> RunConfig:
     """
     known = names_of(
         each
-        for kind in (RunOptions, InputOptions)
+        for kind in SHARED
+        if kind is not PlaceOptions
         for each in options_of(kind)
         if not each.typed_only or each.field in _IN_PROGRAMS_TOO
     )
-    values = {
-        (found := find(name, known)).field: convert(found, raw, found.field) for name, raw in settings.items()
-    }
-    return resolve(taken(RunOptions, values), taken(InputOptions, values))
+    values = {}
+    for name, raw in settings.items():
+        found = find(name, known)
+        said = as_lines(raw, "hosts") if found.field == "hosts" and isinstance(raw, Mapping) else raw
+        values[found.field] = convert(found, said, found.field)
+    return resolve(*(taken(kind, values) for kind in SHARED))

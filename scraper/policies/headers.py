@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+from yarl import URL
+
 from scraper.config import FetchConfig
 from scraper.errors import FetchFailed
 from scraper.records import Request
@@ -23,15 +25,14 @@ CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-un
 _ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
 
 
-def request_headers(config: FetchConfig, accept: str, accept_encoding: str) -> dict[str, str]:
-    """What is sent with every request: the user's own headers replace ours, whatever their case."""
-    given = {name.lower() for name in config.headers}
-    ours = {
-        "User-Agent": config.user_agent,
-        "Accept": accept,
-        "Accept-Encoding": accept_encoding,
-    }
-    return {name: value for name, value in ours.items() if name.lower() not in given} | dict(config.headers)
+def own_headers(config: FetchConfig, accept: str, accept_encoding: str) -> dict[str, str]:
+    """What is sent with every request, wherever it leads: nothing of this is a secret."""
+    return {"User-Agent": config.user_agent, "Accept": accept, "Accept-Encoding": accept_encoding}
+
+
+def said_by_user(config: FetchConfig) -> dict[str, str]:
+    """The user's own headers, which replace those of ``own_headers`` whatever their case."""
+    return dict(config.headers)
 
 
 def conditions(request: Request, config: FetchConfig) -> dict[str, str]:
@@ -51,13 +52,19 @@ def conditions(request: Request, config: FetchConfig) -> dict[str, str]:
     return asks
 
 
-def credentials(user: str | None, password: str | None, config: FetchConfig) -> dict[str, str]:
+def credentials(url: URL, config: FetchConfig, *, at_home: bool) -> dict[str, str]:
     """User and password of a URL as a header: Basic (RFC 7617), in UTF-8 as browsers send it.
+
+    Args:
+        url: what is asked.
+        config: what else may say who asks.
+        at_home: ``url`` has the origin of the row, and so have all hops that led there.
 
     Raises:
         FetchFailed: ``url.invalid`` for a user with a colon in it: where would the password begin? And where the
             user's own headers say who asks as well.
     """
+    user, password = url.user, url.password
     if user is None and password is None:
         return {}
     if any(name.lower() == "authorization" for name in config.headers):

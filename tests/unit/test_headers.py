@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scraper.config import FetchConfig
-from scraper.policies.headers import conditions, plain, request_headers
+from scraper.policies.headers import conditions, own_headers, plain, said_by_user
 from scraper.records import Held, Request
 
 URL = "http://a.example/x.jpg"

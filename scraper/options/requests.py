@@ -1,0 +1,267 @@
+"""Options for what is sent with a request and to whom, and what they resolve to.
+
+In: what the user said, converted. Out: parts of a FetchConfig.
+Must never: repeat a secret in a refusal; repeat a default, each stands once in ``scraper.config``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from scraper._version import HOMEPAGE, __version__
+from scraper.config import FetchConfig, SecretsConfig, TlsConfig
+from scraper.errors import UsageError
+from scraper.options.schema import option
+
+_REQUESTS, _SAFETY = "Requests", "Safety"
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
+_NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 5.5; a tab may stand there
+_NOT_IN_A_COMMENT = re.compile(r"[()\\\x00-\x1f\x7f]")  # RFC 9110 5.6.5
+_OURS_TO_SEND = {"content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
+_SECRET = re.compile(r"auth|cookie|token|secret|key|session|password", re.IGNORECASE)
+_HOST = re.compile(r"[^\s*/:@?#\[\]=]+|\[[0-9A-Fa-f:.]+\]")
+
+NETRC = "netrc"
+"""What ``--auth`` says to have the user's netrc file asked."""
+
+ENVIRONMENT = "env"
+"""What ``--proxy`` says to have the environment asked."""
+
+
+def _default(config: type, field: str) -> Any:
+    return config.__dict__["__dataclass_fields__"][field].default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOptions:
+    """What is sent with a request.
+
+    Attributes:
+        user_agent: Who to say we are. robots.txt and X-Robots-Tag are read for the name before its slash.
+        contact: A URL or an address for the owners of sites to turn to, sent in the default user agent.
+        header: A further request header, 'Name: value'. Repeatable. Sent to the origin of each row of the list,
+            and to no other that redirects lead to.
+        auth: User and password for one origin, 'https://example.com=USER:PASSWORD'. Repeatable. netrc takes them
+            from the netrc file.
+        cookies: A file of cookies to send, each to the hosts it names: Netscape's format, or JSON.
+        cookie_jar: per-host keeps the cookies that a host sets, for itself alone; none keeps nothing.
+        proxy: URL of an HTTP proxy; env for what the environment names. Without it the environment is not asked.
+    """
+
+    user_agent: str | None = option(None, group=_REQUESTS, shown="scraper/VERSION (+URL)")
+    contact: str | None = option(None, group=_REQUESTS)
+    header: tuple[str, ...] = option((), group=_REQUESTS)
+    auth: tuple[str, ...] = option((), group=_REQUESTS)
+    cookies: str = option(_default(SecretsConfig, "cookies"), group=_REQUESTS)
+    cookie_jar: Literal["none", "per-host"] = option(_default(SecretsConfig, "cookie_jar"), group=_REQUESTS)
+    proxy: str = option(_default(FetchConfig, "proxy"), group=_REQUESTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafetyOptions:
+    """What a list may lead to.
+
+    Attributes:
+        allow_net: A network that may be asked though it is not public, as 127.0.0.0/8. Repeatable. Without it
+            nothing on this machine or in its neighbourhood is.
+        downgrade: Whether a redirect from https to http is followed.
+        insecure: A host whose certificate is not verified. Repeatable. The report names it.
+        ca_file: A file of certificates (PEM) to trust beside the system's.
+        client_cert: A certificate for one host, 'HOST=FILE' or 'HOST=FILE,KEYFILE' (PEM). Repeatable.
+    """
+
+    allow_net: tuple[str, ...] = option((), split=True, group=_SAFETY)
+    downgrade: Literal["follow", "refuse"] = option("follow", group=_SAFETY)
+    insecure: tuple[str, ...] = option((), split=True, group=_SAFETY)
+    ca_file: str = option(_default(TlsConfig, "ca_file"), group=_SAFETY)
+    client_cert: tuple[str, ...] = option((), group=_SAFETY)
+
+
+def user_agent(said: RequestOptions) -> str:
+    """The User-Agent header.
+
+    Raises:
+        UsageError: it is no line of text, or the contact has no place in it.
+    """
+    contact = said.contact
+    if said.user_agent is None:
+        if contact is None:
+            contact = f"+{HOMEPAGE}"
+        elif not contact.strip() or _NOT_IN_A_COMMENT.search(contact):
+            raise UsageError("--contact must be one line of text without parentheses, and not empty.")
+        elif "://" in contact:
+            contact = f"+{contact.strip()}"
+        return f"scraper/{__version__} ({contact.strip()})"
+    if contact is not None:
+        raise UsageError("--contact goes into the default user agent: write it into --user-agent instead.")
+    if not said.user_agent.strip() or _NOT_IN_A_VALUE.search(said.user_agent):
+        raise UsageError("--user-agent must be one line of text, and not empty.")
+    return said.user_agent.strip()
+
+
+def parse_headers(said: Iterable[str]) -> dict[str, str]:
+    """``('Name: value', …)`` → name in lower case → value.
+
+    Raises:
+        UsageError: one is no header, is given twice, or is not the user's to send.
+    """
+    headers: dict[str, str] = {}
+    for text in said:
+        name, colon, value = text.partition(":")
+        key = name.strip(" \t").lower()
+        if not colon or not _TOKEN.fullmatch(key):
+            raise UsageError(f"--header wants 'Name: value', not {text!r}.")
+        if _NOT_IN_A_VALUE.search(value):
+            raise UsageError(f"--header {name.strip()} holds a line break or a control character.")
+        if key == "user-agent":
+            raise UsageError("Use --user-agent TEXT instead of --header 'User-Agent: …'.")
+        if key in _OURS_TO_SEND:
+            raise UsageError(f"--header {name.strip()} cannot be set: it belongs to the connection.")
+        if key in headers:
+            raise UsageError(f"--header {name.strip()} is given twice; join the values with a comma.")
+        headers[key] = value.strip()
+    return headers
+
+
+def is_secret(header: str) -> bool:
+    """Whether a 'Name: value' looks like a credential: such are not written to the output folder."""
+    return bool(_SECRET.search(header.partition(":")[0]))
+
+
+def secrets(said: RequestOptions) -> SecretsConfig:
+    """Cookies and credentials.
+
+    Raises:
+        UsageError: an ``--auth`` is none; what it holds is not repeated.
+    """
+    auth = dict(_auth(each) for each in said.auth if each != NETRC)
+    return SecretsConfig(auth, NETRC in said.auth, said.cookies, said.cookie_jar)
+
+
+def _auth(text: str) -> tuple[str, tuple[str, str]]:
+    """``'ORIGIN=USER:PASSWORD'`` → the origin in its normal form, and the two."""
+    origin, equals, both = text.partition("=")
+    user, colon, password = both.partition(":")
+    normal = _origin(origin)
+    if not equals or not colon or not normal or _NOT_IN_A_VALUE.search(both):
+        raise UsageError(
+            "--auth wants an origin, and the user and password for it: 'https://example.com=USER:PASSWORD'; or netrc."
+        )
+    return normal, (user, password)
+
+
+def _origin(text: str) -> str:
+    """``scheme://host[:port]`` in lower case, the scheme's own port left out; empty for anything else."""
+    try:
+        parts = urlsplit(text.strip().lower())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return ""
+    own = {"http": 80, "https": 443}
+    if parts.scheme not in own or not host or parts.path.strip("/") or parts.query or parts.username is not None:
+        return ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" if port in (None, own[parts.scheme]) else f"{parts.scheme}://{host}:{port}"
+
+
+def proxy(text: str) -> str:
+    """The proxy, checked; a secret in it is not repeated.
+
+    Raises:
+        UsageError: it is neither ``env`` nor the URL of an HTTP proxy.
+    """
+    text = text.strip()
+    if text in ("", ENVIRONMENT):
+        return text
+    try:
+        parts = urlsplit(text)
+        is_proxy = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.path in ("", "/")
+        is_proxy = is_proxy and parts.port != 0
+    except ValueError:
+        is_proxy = False
+    if not is_proxy:
+        raise UsageError("--proxy wants env or the URL of an HTTP proxy, as http://proxy.example:3128.")
+    return text
+
+
+def networks(said: Iterable[str]) -> tuple[str, ...]:
+    """Networks in their normal form.
+
+    Raises:
+        UsageError: one is none.
+    """
+    found = []
+    for text in said:
+        try:
+            found.append(str(ipaddress.ip_network(text)))
+        except ValueError:
+            raise UsageError(f"--allow-net {text!r} is no network: {_nearest_network(text)}") from None
+    return tuple(dict.fromkeys(found))
+
+
+def _nearest_network(text: str) -> str:
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return "write its addresses, as in 127.0.0.0/8 or ::1; names are looked up and cannot be opened."
+    return f"did you mean {meant}?"
+
+
+def tls(said: SafetyOptions) -> TlsConfig:
+    """Whom to believe.
+
+    Raises:
+        UsageError: a host is none, or a certificate names no host.
+    """
+    for host in said.insecure:
+        if not _HOST.fullmatch(host):
+            raise UsageError(f"--insecure {host!r} is no host: write example.com, one for each.")
+    insecure = frozenset(host.lower() for host in said.insecure)
+    return TlsConfig(insecure, said.ca_file, dict(_client_cert(each) for each in said.client_cert))
+
+
+def _client_cert(text: str) -> tuple[str, tuple[str, str]]:
+    host, equals, files = text.partition("=")
+    certificate, _, key = files.partition(",")
+    if not equals or not _HOST.fullmatch(host) or not certificate.strip():
+        raise UsageError(f"--client-cert wants the host it is for and a file: 'example.com=FILE', not {text!r}.")
+    return host.lower(), (certificate.strip(), key.strip())
+
+
+def masked(field: str, value: object) -> object:
+    """A value of these options as it may be shown: names stay, secrets go."""
+    if field == "header" and isinstance(value, tuple):
+        return tuple(f"{one.partition(':')[0]}: ***" if is_secret(one) else one for one in value)
+    if field == "auth" and isinstance(value, tuple):
+        return tuple(one if one == NETRC else f"{one.partition('=')[0]}=***" for one in value)
+    if field == "proxy" and isinstance(value, str) and "@" in value:
+        return f"{value.partition('://')[0]}://***@{value.rpartition('@')[2]}"
+    return value
+
+
+def storable(options: Mapping[str, object]) -> tuple[dict[str, object], dict[str, list[str]]]:
+    """Options as they may be kept in the output folder, and the names of those that had to stay out.
+
+    Returns:
+        The options without credentials; and, by option, what was left out of it: the names of headers, the origins
+        of ``--auth``, ``proxy``.
+    """
+    kept = dict(options)
+    left_out: dict[str, list[str]] = {}
+    headers, auth, proxy = kept.get("header") or (), kept.get("auth") or (), str(kept.get("proxy") or "")
+    if isinstance(headers, tuple) and any(map(is_secret, headers)):
+        kept["header"] = tuple(each for each in headers if not is_secret(each))
+        left_out["header"] = [each.partition(":")[0].strip() for each in headers if is_secret(each)]
+    if isinstance(auth, tuple) and any(each != NETRC for each in auth):
+        kept["auth"] = tuple(each for each in auth if each == NETRC)
+        left_out["auth"] = [each.partition("=")[0] for each in auth if each != NETRC]
+    if "@" in proxy:
+        del kept["proxy"]
+        left_out["proxy"] = [str(masked("proxy", proxy))]
+    return kept, left_out
