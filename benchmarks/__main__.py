@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import durability, figures, files, images, kills, memory, murder, peers, resume, start
+from benchmarks import durability, figures, files, frontier, images, kills, memory, murder, peers, resume, start
 from benchmarks.figures import Finding
 from benchmarks.serving import serving
 from benchmarks.setting import Setting
@@ -21,6 +21,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], Finding]] = {
     "files": files.measure,
     "far": files.measure_far,
     "images": images.measure,
+    "frontier": frontier.measure,
     "memory": memory.measure,
     "durability": durability.measure,
     "resume": resume.measure,

@@ -148,7 +148,7 @@ class _MemoryLedger(Ledger):
         super().__init__(path)
         self.outcomes: dict[int, Outcome] = {}
 
-    async def commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
+    async def commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object], *more: object) -> None:
         """Keep them."""
         self.outcomes.update((outcome.row, outcome) for outcome in outcomes)
 
@@ -174,7 +174,8 @@ async def _engine(pipeline_name: str, side: str, urls: str, out: Path) -> None:
     from scraper.sources import open_source
 
     fetches = peers.CONCURRENCY
-    config = from_settings({"concurrency": fetches, "per_host": fetches, "workers": peers.WORKERS})
+    many = {"concurrency": fetches, "per_host": fetches, "workers": peers.WORKERS}
+    config = from_settings({**many, "allow_net": peers.LOOPBACK})
     kind = KINDS[pipeline_name]
     module = pipelines.files if pipeline_name == "files" else pipelines.images
     pipeline = module.build(output_format=kind.output_format)

@@ -19,10 +19,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from benchmarks import remains
+from benchmarks import peers, remains
 from benchmarks.figures import Finding, spread, verdict
 from benchmarks.setting import Setting
-from scraper.config import CommitConfig, FetchConfig, PermitConfig, PoolConfig, RetryConfig, RunConfig
+from scraper.config import (
+    CommitConfig,
+    FetchConfig,
+    HostLimits,
+    PermitConfig,
+    PolitenessConfig,
+    PoolConfig,
+    RetryConfig,
+    RunConfig,
+)
 from scraper.ledger import LedgerReader
 from scraper.ledger_reader import NoRun
 from scraper.origin.lists import write_list
@@ -336,8 +345,10 @@ def main(urls: str, out: str, ordeal: Ordeal) -> int:
     from scraper import run
 
     config = RunConfig(
-        FetchConfig("scraper-benchmarks"),
-        permits=PermitConfig(ordeal.concurrency, ordeal.concurrency),
+        FetchConfig("scraper-benchmarks", allow_net=(peers.LOOPBACK,)),
+        permits=PermitConfig(ordeal.concurrency),
+        # The kills are timed by what is asked: so many rows at once from the start, and no robots.txt.
+        politeness=PolitenessConfig(HostLimits(ordeal.concurrency), adaptive=False, robots="ignore"),
         retry=RetryConfig(wait_s=0.05, cap_s=0.05),  # a row that waits has not ended, and would not before the end
         pool=POOL,
         commit=CommitConfig(every_s=EVERY_S),

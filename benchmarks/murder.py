@@ -67,7 +67,8 @@ def program(urls: str, out: str, poison: str) -> None:
     rows = frozenset(map(int, poison.split(","))) if poison else frozenset()
     poisoned = replace(pipeline, transform=Poisoned(pipeline.transform, rows))
     many = peers.CONCURRENCY
-    scrape(poisoned, inputs=urls, out=out, workers=peers.WORKERS, concurrency=many, per_host=many)
+    fetching = {"concurrency": many, "per_host": many, "allow_net": peers.LOOPBACK}
+    scrape(poisoned, inputs=urls, out=out, workers=peers.WORKERS, **fetching)
 
 
 class Murderer(threading.Thread):

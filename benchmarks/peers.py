@@ -27,6 +27,9 @@ OTHERS = ("python3.11", "python3.12", "python3.10")
 CONCURRENCY = 64
 WORKERS = 2
 
+LOOPBACK = "127.0.0.0/8"
+"""What ours must be told to open, with ``--allow-net``, to ask a server on this machine. Peers need no such."""
+
 
 def scraper() -> Path:
     """Our command, from the environment that runs this."""
@@ -123,7 +126,7 @@ def files_command(urls: Path, out: Path, *more: str) -> list[str]:
 
 
 def _fetching() -> list[str]:
-    return ["--concurrency", str(CONCURRENCY), "--per-host", str(CONCURRENCY)]
+    return ["--concurrency", str(CONCURRENCY), "--per-host", str(CONCURRENCY), "--allow-net", LOOPBACK]
 
 
 def cores() -> int:

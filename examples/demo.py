@@ -25,8 +25,9 @@ def main(out: str = "demo-out") -> int:
         origin.warm("photo")
         urls = Path(folder, "photographs.txt")
         write_list(urls, origin.base, rows=PHOTOGRAPHS)
+        # --allow-net: nothing on this machine or in its neighbourhood is asked unless that opens it.
         # --overwrite: the port is another one each time, so the list is too.
-        options = ["-o", out, "--output-format", "webdataset", "--overwrite"]
+        options = ["-o", out, "--output-format", "webdataset", "--allow-net", "127.0.0.0/8", "--overwrite"]
         print(f"\n$ scraper images {urls} {' '.join(options)}", flush=True)
         command = [sys.executable, "-m", "scraper", "images", str(urls), *options]
         # Ctrl-C reaches the command as well, which ends in its own time: it is waited for. A function rather than
@@ -36,9 +37,8 @@ def main(out: str = "demo-out") -> int:
     if status == 0:
         print(f"\nThe dataset is {out}/00000.tar; what happened, with a contact sheet: {out}/report.html")
         print(f"Row by row: .venv/bin/scraper results {out} | head -3")
-        print(
-            "The same by hand: .venv/bin/scraper origin, beside it .venv/bin/scraper images urls/demo.txt -o out"
-        )
+        print("The same by hand: .venv/bin/scraper origin, and beside it")
+        print("    .venv/bin/scraper images urls/demo.txt -o out --allow-net 127.0.0.0/8")
     else:
         print("\nThe demo's web server and list are gone with it: start over with make demo.")
     return status

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from scraper import ImageTransform, OutputFormat, Pipeline, filled, option, output_of
 
+DEFAULT_NAME = "{folder}/{key}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -26,6 +28,8 @@ class Options:
         output_format: files for one file a picture, webdataset for tar shards, jsonl for what is known of each
             picture, without the pictures.
         number_sample_per_shard: Rows to a shard, in webdataset.
+        name: What files are called, in files, without the extension: words, / for folders, and the fields {row},
+            {key}, {folder}, {host}, {path}, {stem}, {filename}, {ext}, {caption} and {column:NAME}.
     """
 
     image_size: int = ImageTransform.image_size
@@ -36,6 +40,7 @@ class Options:
     max_image_pixels: int = ImageTransform.max_image_pixels
     output_format: OutputFormat = "files"
     number_sample_per_shard: int = 10_000
+    name: str | None = option(None, shown=DEFAULT_NAME)
 
 
 def build(options: Options | None = None, /, **settings: Any) -> Pipeline:
@@ -53,12 +58,13 @@ def build(options: Options | None = None, /, **settings: Any) -> Pipeline:
         encode_quality=said.encode_quality,
         max_image_pixels=said.max_image_pixels,
     )
+    name = None if said.name == DEFAULT_NAME else said.name
     return Pipeline(
         name="images",
         transform=transform,
-        open_sink=output_of(said.output_format, said.number_sample_per_shard),
-        # The quality as it is used: saying nothing and saying the default are the same job.
-        settings={**asdict(said), "encode_quality": transform.encode_quality},
+        open_sink=output_of(said.output_format, said.number_sample_per_shard, name),
+        # As they are used: saying nothing and saying the default are the same job.
+        settings={**asdict(said), "encode_quality": transform.encode_quality, "name": name},
         accept="image/avif,image/webp,image/*,*/*;q=0.8",
         # Pictures are compressed already: asking for more costs the server time and us a decoder.
         accept_encoding="identity",

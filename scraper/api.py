@@ -35,6 +35,7 @@ from scraper.meter import Meter
 from scraper.options import from_settings
 from scraper.options.again import check_again
 from scraper.outdir import OutputFolder
+from scraper.policies.guards import lowered
 from scraper.progress import Progress, progress
 from scraper.protocols import Source
 from scraper.records import Outcome, Request
@@ -328,6 +329,7 @@ def run_meta(
         options=watch.options,
         version=__version__,
         started_at=time.time(),
+        guards=lowered(config),
     )
 
 

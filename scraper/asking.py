@@ -15,7 +15,9 @@ from yarl import URL
 
 from scraper.config import FetchConfig
 from scraper.cookies import Cookies
-from scraper.policies.headers import conditions, credentials, own_headers, said_by_user
+from scraper.credentials import Credentials
+from scraper.errors import UsageError
+from scraper.policies.headers import conditions, own_headers, said_by_user
 from scraper.policies.origins import is_at_home
 from scraper.policies.proxies import Proxies
 from scraper.records import Request
@@ -50,14 +52,24 @@ class Asking:
         accept_encoding: the same for Accept-Encoding.
 
     Raises:
-        UsageError: a file that was named cannot be used.
+        UsageError: a file that was named cannot be used, a header cannot be sent, or two say different things.
     """
 
     def __init__(self, config: FetchConfig, accept: str, accept_encoding: str) -> None:
         self._config = config
         self.always = own_headers(config, accept, accept_encoding)
         """Sent with every request, wherever it leads."""
-        self._cookies = Cookies(config.secrets)
+        self._said = said_by_user(config)
+        names = {name.lower() for name in self._said}
+        self._wants_part = "range" in names
+        secrets = config.secrets
+        if "cookie" in names and (secrets.cookies or secrets.cookie_jar != "none"):
+            # A request has one Cookie header (RFC 6265 5.4), and which of the two is meant we cannot know.
+            raise UsageError(
+                "--header Cookie says all cookies there are: leave out --cookies and --cookie-jar, or it."
+            )
+        self._credentials = Credentials(config, os.environ)
+        self._cookies = Cookies(secrets)
         self._proxies = Proxies(config.proxy, os.environ)
         self._contexts = Contexts(config.tls)
 
@@ -68,14 +80,20 @@ class Asking:
             FetchFailed: ``url.invalid`` for credentials that cannot be sent.
         """
         at_home = is_at_home(request)
-        asks = conditions(request, self._config)
-        headers = asks | credentials(url, self._config, at_home=at_home)
+        headers = conditions(request, self._config)
+        asks = bool(headers)
         if at_home:
-            headers |= said_by_user(self._config)
+            headers |= self._said
+        if authorization := self._credentials.of(request, url, at_home=at_home):
+            headers["Authorization"] = authorization
         if cookie := self._cookies.header(url, at_home=at_home):
             headers["Cookie"] = cookie
         proxy, context = self._proxies.of(url), self._contexts.of(url.raw_host or "")
-        return Terms(headers, bool(asks), at_home and "range" in self._config.headers, proxy, context)
+        return Terms(headers, asks, at_home and self._wants_part, proxy, context)
+
+    def tls_of(self, host: str) -> ssl.SSLContext | bool:
+        """What to speak TLS with to a host, in ASCII."""
+        return self._contexts.of(host)
 
     def heard(self, url: URL, set_cookie: Sequence[str]) -> None:
         """A response to ``url`` set cookies."""

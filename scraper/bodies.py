@@ -31,14 +31,16 @@ async def piece(content: aiohttp.StreamReader) -> bytes:
         raise aiohttp.ClientConnectionError(str(error)) from error
 
 
-async def decode(decoder: Decoder, chunk: bytes, slot: Slot) -> None:
-    """A piece of a body, decoded, into its slot.
+async def decode(decoder: Decoder, chunk: bytes, slot: Slot, enough: int = 0) -> None:
+    """A piece of a body, decoded, into its slot; no more than the slot needs to hold ``enough``, if that is given.
 
     Raises:
         FetchFailed: see ``Decoder``.
     """
     for count, decoded in enumerate(decoder.feed(chunk), 1):
         await slot.append(decoded)
+        if 0 < enough <= slot.size:
+            return
         if count % _PIECES_PER_TURN == 0:
             await asyncio.sleep(0)
 

@@ -1,25 +1,40 @@
-"""aiohttp's side of a fetch: connections that note what they cost, and bound what comes before a body.
+"""aiohttp's side of a fetch: connections to where we may go, that note what they cost.
 
 In: what aiohttp asks its connector for. Out: connections, with their times noted on the hop that asked. aiohttp's
 own tracing would do the same for 16 µs a request; this costs nothing on a connection that is reused.
 
-Must never: take what came after one response for the answer to the next request; hold headers without a bound.
+    host ─ look-up, or itself where it is an address ─▶ every address checked ─▶ sorted ─▶ raced ─▶ connection
+                                                                    each checked again as its socket is made
+
+There is one look-up, and what it says is both checked and dialled: a name server that answers otherwise a moment
+later changes nothing. Each redirect is a request of its own, and comes by here like any other. A connection that
+is used again still goes where it went when that was checked, and serves the same host and port only.
+
+Must never: connect to an address that ``AddressRule`` refuses; take what came after one response for the answer to
+the next request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import functools
 import socket
+import ssl
 import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from aiohttp import AddrInfoType, client_proto, http_exceptions
+from aiohttp import AddrInfoType, client_proto
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.http import RawResponseMessage
 
 from scraper.deadline import Watch, Watchdog
 from scraper.descriptors import idle_hosts
+from scraper.errors import FetchFailed
+from scraper.framing import ResponseProtocol
+from scraper.policies.addresses import AddressRule, is_address, opening
+from scraper.policies.races import End, Races
 from scraper.records import Timings
 from scraper.resolver import LACKING, Resolver
 
@@ -35,29 +50,20 @@ _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 IDLE_HOSTS = 256
 """Most hosts whose idle connections are kept; a broad crawl meets thousands while the keep-alive time lasts."""
 
-HEAD_BYTES = 256 * 1024
-"""Most that is read before a body: the headers, and all interim responses before them (RFC 9110 15.2), of which a
-server may send as many as it likes. curl's limit is 300 KB (CURLE_TOO_LARGE)."""
-
-FRAMING_BYTES = 512 * 1024
-"""Most that chunked framing may add to a body, beside eight times its size: extensions of chunks, and trailers,
-which nobody reads and aiohttp keeps. A chunk of one byte needs five more; what is not yet parsed counts, too."""
-
-_END_OF_HEAD = b"\r\n\r\n"
-
-_INTERIM = frozenset(range(100, 200)) - {101}
-"""Responses after which the one that counts is still to come."""
-
 
 class Hop(Watch):
     """One hop in flight: its deadlines, and where its time went. Seconds; zero for what was not needed.
 
     Attributes:
+        address: where the connection leads; empty for none yet, and for a proxy.
         reused: the connection had served before.
         fresh_only: do not reuse a connection again; the last one was stale.
         lacking: errno for what this machine had none left of for a socket; 0 for nothing.
+        looking_up: in the middle of a look-up of the host's addresses.
         shaking: in the middle of a TLS handshake.
         status: of the response, 0 before there is one.
+        to_proxy: on the way to the user's proxy, until that has let us through to the host.
+        tried: address and port of the sockets made for the connection that is being made.
     """
 
     __slots__ = (
@@ -66,29 +72,36 @@ class Hop(Watch):
         "_held_from",
         "_held_more_s",
         "_usable_at",
+        "address",
         "connect_s",
         "dns_s",
         "fresh_only",
         "lacking",
+        "looking_up",
         "reused",
         "shaking",
         "status",
         "tls_s",
+        "to_proxy",
+        "tried",
     )
 
     def __init__(self, dog: Watchdog, spent_s: float = 0.0) -> None:
         super().__init__(dog, spent_s)
         self.dns_s = self.connect_s = self.tls_s = 0.0
-        self.reused = self.fresh_only = self.shaking = False
+        self.reused = self.fresh_only = self.looking_up = self.shaking = self.to_proxy = False
         self.status = self.lacking = 0
+        self.address = ""
+        self.tried: list[tuple[str, int]] = []
         # Not the loop's clock: uvloop's has whole milliseconds and stands still within a turn.
         self._began = self._usable_at = self._held_from = time.perf_counter()
         self._headers_s = 0.0
         self._held_more_s = 0.0  # than ``held_s``, which is by that clock
 
-    def usable(self, reused: bool) -> None:
+    def usable(self, reused: bool, address: str) -> None:
         """A connection is there."""
         self.reused = reused
+        self.address = address
         self.lacking = 0
         self.connected()
         self._usable_at = time.perf_counter()
@@ -115,6 +128,12 @@ class Hop(Watch):
         super().go_on()
         self._held_more_s += time.perf_counter() - self._held_from - (self.held_s - before)
 
+    def _judge(self, now: float) -> FetchFailed | None:
+        failed = super()._judge(now)
+        if failed is not None and self.looking_up and failed.class_ == "connect.timeout":
+            return FetchFailed("dns.temporary", f"{failed.message[:-1]}: its name was still being looked up.")
+        return failed
+
     def timings(self, spent_s: float = 0.0) -> Timings:
         """For the records; ``spent_s`` is what earlier hops took."""
         held_s = self.held_s + self._held_more_s
@@ -131,119 +150,8 @@ HOP: contextvars.ContextVar[Hop] = contextvars.ContextVar("hop")
 """The hop that the running task is making."""
 
 
-class ResponseProtocol(client_proto.ResponseHandler):
-    """Bounds what comes before a body, and remembers how the connection ended.
-
-    The latter aiohttp does not say where a body just stops.
-
-    Attributes:
-        lost: why the connection broke; None while it stands and after an orderly end.
-        malformed: what of the response is not HTTP, if anything.
-    """
-
-    lost: BaseException | None = None
-    malformed: BaseException | None = None
-    _head_left = -1  # bytes that may still come before the body; -1 where they have come
-    _chunked = -1  # bytes of a chunked body so far, as they came; -1 for any other body
-    _piece = b""  # what is being parsed, while a head is awaited
-
-    def set_response_params(self, **kwargs: Any) -> None:
-        """Called before a request is written."""
-        self._head_left, self._chunked = HEAD_BYTES, -1
-        self._params = kwargs
-        super().set_response_params(**kwargs)
-
-    def data_received(self, data: bytes) -> None:
-        """Called by the transport."""
-        if self._head_left >= 0:
-            self._receive_head(data)
-        elif self._exception is None:
-            super().data_received(data)
-            if self._chunked >= 0:
-                self._chunked += len(data)
-                self._weigh()
-
-    def _receive_head(self, data: bytes) -> None:
-        if self._head_left == HEAD_BYTES and data[:1] in (b"I", b"R"):
-            self._refuse("ICE or RTSP")  # which the parser speaks, too
-            return
-        left = self._head_left - len(data)
-        # Only from the very beginning: parsed by itself, the rest of a head that is too long looks like no HTTP.
-        self._piece = data if self._head_left == HEAD_BYTES else b""
-        super().data_received(data)
-        self._piece = b""
-        if self._head_left < 0:
-            return
-        self._head_left = max(0, left)
-        if left < 0:
-            self._refuse(f"Too many headers: more than {HEAD_BYTES} bytes before the body")
-
-    def _receive_apart(self) -> bool:
-        """Parse a piece again, each head by itself; say whether that has come to an end of its own.
-
-        What follows a response may be no HTTP, such as the body that a 304 must not have. The parser then gives
-        nothing of what came in one piece with it; the response stands all the same.
-        """
-        data, self._piece = self._piece, b""
-        if _END_OF_HEAD not in data:
-            return False
-        super().set_response_params(**self._params)
-        while self._head_left >= 0 and _END_OF_HEAD in data:
-            end = data.index(_END_OF_HEAD) + len(_END_OF_HEAD)
-            super().data_received(data[:end])
-            data = data[end:]
-        if self._exception is None:
-            super().data_received(data)
-        return self._exception is not None
-
-    def _weigh(self) -> None:
-        payload = self._payload
-        if payload is not None and self._chunked > FRAMING_BYTES + 9 * payload.total_bytes:
-            self._refuse(f"Too many headers: more than {FRAMING_BYTES} bytes of chunk extensions and trailers")
-
-    def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
-        """Called for each response, interim ones too."""
-        message = data[0]
-        if message.code not in _INTERIM:
-            self._head_left = -1
-            self._chunked = 0 if message.chunked else -1
-        wrong = _wrong(message)
-        if wrong:
-            self._refuse(wrong)
-        else:
-            super().feed_data(data, size)
-
-    def _refuse(self, what: str) -> None:
-        if self.transport is not None:
-            self.transport.abort()
-        self.set_exception(http_exceptions.BadHttpMessage(what))
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Called by the transport."""
-        self.lost = exc
-        super().connection_lost(exc)
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        """Called for what ends the response early."""
-        if self._receive_apart():
-            return
-        self._head_left = -1
-        if isinstance(exc, http_exceptions.HttpProcessingError):
-            self.malformed = exc_cause or exc
-            # aiohttp tells only whoever waits for headers; whoever reads the body would wait for ever.
-            if self._payload is not None and not self._payload.is_eof():
-                self._payload.set_exception(aiohttp.ClientPayloadError("Malformed body"))
-        super().set_exception(exc, exc_cause or exc)
-
-
-def _wrong(message: RawResponseMessage) -> str:
-    """What of a response the parser takes, and we do not; empty for nothing."""
-    if message.version.major != 1:
-        return f"HTTP/{message.version.major}.{message.version.minor} in answer to HTTP/1.1"
-    # Any other coding would reach the file undone: we never say that we take one (RFC 9112 7.4).
-    if message.headers.get("Transfer-Encoding", "chunked").lower() not in ("chunked", "identity"):
-        return f"Transfer-Encoding {message.headers['Transfer-Encoding']}"
-    return ""
+class AddressBlocked(OSError):
+    """An address that is not dialled; says so in a sentence for the row."""
 
 
 class _Addresses(AbstractResolver):
@@ -272,16 +180,27 @@ class _Addresses(AbstractResolver):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Makes connections, and notes on the current hop what they cost.
+    """Makes connections where the rule lets it, and notes on the current hop what they cost.
 
     Who may connect when is decided before this is asked, so it has no limits of its own. They would cost, too:
     aiohttp scans all that wait for each response.
 
+    Addresses of a name are raced (RFC 8305). Those that lost are tried last for a while, so that a dead one costs
+    its host the race's head start once and not for each connection.
+
     Args:
         resolver: looks host names up; it keeps answers, so aiohttp does not.
+        rule: which addresses may be dialled.
+        tls_of: what to speak TLS with to a proxy, by its host; requests bring what is for their own. By default
+            it is verified.
     """
 
-    def __init__(self, resolver: Resolver) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        rule: AddressRule,
+        tls_of: Callable[[str], ssl.SSLContext | bool] = lambda host: True,
+    ) -> None:
         super().__init__(
             resolver=_Addresses(resolver),
             use_dns_cache=False,
@@ -290,15 +209,53 @@ class Connector(aiohttp.TCPConnector):
             keepalive_timeout=KEEP_ALIVE_S,
             socket_factory=self._socket,
         )
+        # What aiohttp makes by itself: the protocol of TLS inside a proxy's tunnel.
+        self._factory = functools.partial(  # type: ignore[assignment]  # mypy: a partial is invariant
+            ResponseProtocol, loop=self._loop
+        )
+        self._names = resolver
+        self._rule = rule
+        self._tls_of = tls_of
+        self._races = Races()
         self._keep_hosts = idle_hosts(IDLE_HOSTS)
 
+    async def addresses(self, host: str) -> tuple[str, ...]:
+        """The addresses of ``host``, which may be one itself, for somebody who dials by himself.
+
+        Raises:
+            AddressBlocked: one of them may not be dialled.
+            HostNotFound: it has none.
+            LookupFailed: nobody could say.
+        """
+        found = (host,) if is_address(host) else await self._names.addresses(host)
+        self._check(host, found)
+        return found
+
+    def _check(self, host: str, addresses: Iterable[str]) -> None:
+        """Refuse a host of whose addresses any is refused: one that points inside is not trusted with the rest.
+
+        Raises:
+            AddressBlocked: it is.
+        """
+        refused = [address for address in addresses if self._rule.refusal(address)]
+        if refused:
+            reason = self._rule.refusal(refused[0])
+            what = reason if refused[0] == host else f"{refused[0]}, {reason}"
+            opens = dict.fromkeys(map(opening, refused))
+            remedy = f"; --allow-net {','.join(opens)} opens it" if all(opens) and len(opens) <= 3 else ""
+            raise AddressBlocked(f"{host} is {what}: not dialled{remedy}.")
+
     def _socket(self, address: AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, _ = address
+        family, kind, protocol, _, (host, port, *_) = address
+        hop = HOP.get()
+        if not hop.to_proxy:
+            self._check(str(host), (str(host),))  # has been; but this is what is really dialled
+        hop.tried.append((str(host), int(port)))
         try:
             return socket.socket(family, kind, protocol)
         except OSError as error:
             # Noted here: with several addresses only a text of all their errors is left.
-            HOP.get().lacking = error.errno if error.errno in LACKING else 0
+            hop.lacking = error.errno if error.errno in LACKING else 0
             self._let_go_of_idle(keep=0)
             raise
 
@@ -314,28 +271,77 @@ class Connector(aiohttp.TCPConnector):
         while (connection := await super()._get(key, traces)) is not None:
             protocol = connection.protocol
             if protocol is not None and not protocol.should_close:
-                hop.usable(reused=True)
+                hop.usable(reused=True, address=_peer(protocol))
                 return connection
             # More came after the last response: it would be taken for the answer to this request.
             connection.close()
         return None
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> client_proto.ResponseHandler:
+        hop = HOP.get()
+        hop.to_proxy = False  # where the way to a proxy failed it stands, and it opens every address
         self._let_go_of_idle(keep=self._keep_hosts)
         protocol = await super()._create_connection(*args, **kwargs)
-        HOP.get().usable(reused=False)
+        hop.usable(reused=False, address=_peer(protocol))
         return protocol
 
-    async def _resolve_host(self, *args: Any, **kwargs: Any) -> Any:
+    async def _create_proxy_connection(self, req: Any, *args: Any, **kwargs: Any) -> Any:
+        """The proxy is the user's own word, wherever it is; an address it is asked for is still a stranger's.
+
+        Any other host is the proxy's to look up, and to refuse.
+        """
+        host = req.url.raw_host.rstrip(".")
+        is_loopback = host == "localhost" or host.endswith(".localhost")  # RFC 6761 6.3
+        if is_loopback or is_address(host):
+            try:
+                self._check(host, ("127.0.0.1" if is_loopback else host,))
+            except AddressBlocked as error:
+                raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+        hop = HOP.get()
+        hop.to_proxy = True  # and so it stays where this fails: the proxy is to blame
+        transport, protocol = await super()._create_proxy_connection(req, *args, **kwargs)
+        hop.to_proxy = False
+        if isinstance(protocol, ResponseProtocol):
+            protocol.peer = ""
+        return transport, protocol
+
+    def _update_proxy_auth_header_and_build_proxy_req(self, req: Any) -> Any:
+        # aiohttp would speak to the proxy as to the host: unverified, or showing it a certificate for the host.
+        to_proxy = super()._update_proxy_auth_header_and_build_proxy_req(req)
+        to_proxy._ssl = self._tls_of(to_proxy.url.raw_host or "")
+        return to_proxy
+
+    async def _start_tls_connection(self, underlying_transport: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
+        """The handshake with the host, through the proxy's tunnel."""
         hop = HOP.get()
         since = time.perf_counter()
+        hop.to_proxy, hop.shaking = False, True
+        # In a tunnel, and only there, aiohttp would look for a name's last dot in the certificate as well.
+        req.server_hostname = req.url.raw_host.rstrip(".")
         try:
-            return await super()._resolve_host(*args, **kwargs)
+            made = await super()._start_tls_connection(underlying_transport, req, *args, **kwargs)
         finally:
+            hop.tls_s += time.perf_counter() - since
+        hop.shaking = False
+        return made
+
+    async def _resolve_host(self, host: str, *args: Any, **kwargs: Any) -> list[ResolveResult]:
+        hop = HOP.get()
+        since = time.perf_counter()
+        hop.looking_up = True
+        try:
+            found = await super()._resolve_host(host, *args, **kwargs)
+        finally:
+            hop.looking_up = False
             hop.dns_s += time.perf_counter() - since
+        if not hop.to_proxy:
+            self._check(host, (each["host"] for each in found))
+        now = self._loop.time()
+        return sorted(found, key=lambda each: self._races.lost_at((each["host"], each["port"]), now))
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
         hop = HOP.get()
+        hop.tried.clear()
         since = time.perf_counter()
 
         def protocol() -> ResponseProtocol:
@@ -351,9 +357,21 @@ class Connector(aiohttp.TCPConnector):
         except BaseException:
             if not hop.shaking:
                 hop.connect_s += time.perf_counter() - since
+                self._races.ended(hop.tried, None, self._loop.time())
             raise
         finally:
             if hop.shaking:
                 hop.tls_s += time.perf_counter() - since
         hop.shaking = False
+        self._races.ended(hop.tried, _end(made[0]), self._loop.time())
         return made
+
+
+def _end(transport: asyncio.Transport) -> End | None:
+    """What a transport is connected to; None where it is no longer."""
+    name = transport.get_extra_info("peername")
+    return (name[0], name[1]) if name else None
+
+
+def _peer(protocol: object) -> str:
+    return protocol.peer if isinstance(protocol, ResponseProtocol) else ""

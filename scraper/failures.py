@@ -13,8 +13,10 @@ import ssl
 import aiohttp
 from aiohttp import http_exceptions
 
-from scraper.connector import Hop, ResponseProtocol
+from scraper.connector import AddressBlocked, Hop
 from scraper.errors import FetchFailed, OutOfResources
+from scraper.framing import ResponseProtocol
+from scraper.policies.secrets import mask_userinfo
 from scraper.resolver import LACKING, HostNotFound
 
 CLASS_OF: dict[type[BaseException], str] = {
@@ -26,6 +28,8 @@ CLASS_OF: dict[type[BaseException], str] = {
     aiohttp.ClientConnectionError: "connect.reset",
     aiohttp.ConnectionTimeoutError: "connect.timeout",
     aiohttp.ClientConnectorError: "connect.refused",
+    aiohttp.ClientProxyConnectionError: "connect.refused",
+    aiohttp.ClientHttpProxyError: "protocol.malformed",  # unless the proxy says which status it is; see below
     aiohttp.ClientSSLError: "tls.handshake",
     aiohttp.ClientConnectorCertificateError: "tls.verify",
     http_exceptions.HttpProcessingError: "protocol.malformed",
@@ -36,7 +40,7 @@ CLASS_OF: dict[type[BaseException], str] = {
 }
 """What each foreign error means, by the nearest of its bases.
 
-What aiohttp raises only for what it is never asked for has no entry: redirects, proxies, timeouts, fingerprints.
+What aiohttp raises only for what it is never asked for has no entry: redirects, timeouts, fingerprints.
 """
 
 FOREIGN = (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError)
@@ -64,9 +68,15 @@ _BY_ERRNO = {
 
 def failure_of(error: BaseException, hop: Hop) -> FetchFailed:
     """The outcome class and sentence for a foreign error."""
-    lacking = hop.lacking or _number(error)
-    if lacking in LACKING:
-        return OutOfResources("connect.reset", f"This machine is out of {LACKING[lacking]}.")
+    ours = _own_failure(error, hop)
+    if ours is not None:
+        return ours
+    if hop.to_proxy:
+        return _proxy_failure(error, hop)
+    return _failure_of(error, hop)
+
+
+def _failure_of(error: BaseException, hop: Hop) -> FetchFailed:
     class_ = next(CLASS_OF[kind] for kind in type(error).__mro__ if kind in CLASS_OF)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return _dns_failure(error.os_error)
@@ -81,6 +91,29 @@ def failure_of(error: BaseException, hop: Hop) -> FetchFailed:
     if class_.startswith("connect."):
         return _connect_failure(error, class_, hop)
     return FetchFailed(class_, f"{_sentence(error)}.")
+
+
+def _own_failure(error: BaseException, hop: Hop) -> FetchFailed | None:
+    """For what nobody else did: we refused the address, or this machine had no socket. None for anything else."""
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(inner, AddressBlocked):
+        return FetchFailed("address.blocked", str(inner))
+    lacking = hop.lacking or _number(error)
+    if lacking in LACKING:
+        return OutOfResources("connect.reset", f"This machine is out of {LACKING[lacking]}.")
+    return None
+
+
+def _proxy_failure(error: BaseException, hop: Hop) -> FetchFailed:
+    """On the way to the proxy, or what that said to CONNECT: an answer of its own, as to a request for http."""
+    if isinstance(error, aiohttp.ClientHttpProxyError) and error.status >= 300:
+        remedy = "; --proxy http://USER:PASSWORD@HOST says who asks" if error.status == 407 else ""
+        sentence = f"The proxy did not let us through: status {error.status}{remedy}."
+        return FetchFailed(f"http.{error.status}", sentence, status=error.status)
+    failed = _failure_of(error, hop)
+    # Whether the host exists was never asked.
+    class_ = "dns.temporary" if failed.class_ == "dns.not_found" else failed.class_
+    return FetchFailed(class_, f"On the way to the proxy: {failed.message}")
 
 
 def _number(error: BaseException) -> int:
@@ -142,5 +175,5 @@ def _sentence(error: BaseException) -> str:
     else:
         says = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
     line = " ".join(str(says).partition("\n\n")[0].split())  # the parser quotes what it read after a blank line
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    line = mask_userinfo("".join(letter if letter.isprintable() else "?" for letter in line))
     return (line if len(line) <= 160 else line[:157] + "...").rstrip(".:") or type(error).__name__

@@ -1,9 +1,4 @@
-"""One hop of a fetch. In: a Request. Out: Fetched, Redirected, NotModified or Failed.
-
-    Fetched      a complete, decoded 2xx response; its slot in the arena is the caller's to release
-    Redirected   the request for the next hop; back to the frontier with it, so that the next host's permits hold
-    NotModified  the server says that the copy we hold is current; it was asked for that one
-    Failed       the outcome class, and where the time went
+"""One hop of a fetch. In: a Request. Out: one of ``scraper.answers``: Fetched, Redirected, NotModified or Failed.
 
 How a hop ends. Code here that deviates from this is a bug.
 
@@ -19,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -28,22 +23,24 @@ from typing import Protocol, Self
 import aiohttp
 from yarl import URL
 
+from scraper.answers import Answer, Failed, Fetched, NotModified, Redirected
 from scraper.arena import Arena, Slot
 from scraper.asking import Asking, Terms
 from scraper.bodies import abort, decode, drain, piece
 from scraper.config import FetchConfig
-from scraper.connector import HOP, Connector, Hop
+from scraper.connector import HOP, AddressBlocked, Connector, Hop
 from scraper.deadline import Watchdog
 from scraper.decoding import Decoder
 from scraper.errors import FetchFailed
 from scraper.failures import FOREIGN, FOREIGN_ASKING, ending_failure, failure_of, payload_failure
+from scraper.policies.addresses import AddressRule
 from scraper.policies.headers import plain
 from scraper.policies.optout import opted_out
 from scraper.policies.redirects import FOLLOWED, follow
 from scraper.policies.retry import parse_retry_after
-from scraper.policies.robots import token_of
+from scraper.policies.robots import MAX_BYTES, token_of
 from scraper.policies.urls import check
-from scraper.records import NO_TIMINGS, Request, Response, Timings
+from scraper.records import NO_TIMINGS, Request, Response
 from scraper.resolver import LACKING, Resolver
 
 READ_BUFFER = 64 * 1024
@@ -62,51 +59,6 @@ REACH_S = 3.0
 """How long a server that answered a moment ago may take to accept a connection: two retransmissions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A complete response. ``slot`` accounts for its bytes and is the caller's to release."""
-
-    response: Response
-    slot: Slot
-
-
-@dataclass(frozen=True, slots=True)
-class Redirected:
-    """The same attempt goes on at another URL."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class NotModified:
-    """The copy that an earlier run holds is current (RFC 9110 15.4.5).
-
-    Attributes:
-        headers: of the response, by lower-case name; the first value of each.
-        timings: where the time went.
-        url: what was asked last.
-    """
-
-    headers: Mapping[str, str]
-    timings: Timings
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The attempt is over.
-
-    Attributes:
-        error: the class and one sentence.
-        timings: where the time went.
-        url: what was asked last.
-    """
-
-    error: FetchFailed
-    timings: Timings
-    url: str
-
-
 class Throttle(Protocol):
     """Says how fast a body may come."""
 
@@ -114,8 +66,12 @@ class Throttle(Protocol):
         """Seconds to wait after that many bytes more, by the loop's clock."""
 
 
-Answer = Redirected | NotModified | Failed
-"""What a response can amount to whose body is not wanted."""
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How a body is read: at whose pace, and how many bytes of it are enough; 0 for the whole."""
+
+    throttles: Sequence[Throttle]
+    enough: int
 
 
 class Fetcher:
@@ -129,7 +85,7 @@ class Fetcher:
         accept_encoding: the same for Accept-Encoding.
         opt_outs: directives of X-Robots-Tag that are taken as a no.
         arena: where bodies go; a hop waits while its budget is spent, and that counts towards no deadline.
-        resolver: looks host names up; by default a caching one over aiodns.
+        resolver: looks host names up, and is ``names`` while the block is open; by default one over aiodns.
     """
 
     def __init__(
@@ -151,10 +107,11 @@ class Fetcher:
 
     async def __aenter__(self) -> Self:
         config = self._config
-        self._resolver = self._given_resolver or Resolver()
+        self.names = self._given_resolver or Resolver()
+        self._connector = Connector(self.names, AddressRule(config.allow_net), self._asking.tls_of)
         self._watchdog = Watchdog(config)
         self._session = aiohttp.ClientSession(
-            connector=Connector(self._resolver),
+            connector=self._connector,
             headers=self._asking.always,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -175,14 +132,24 @@ class Fetcher:
         self._watchdog.close()
         await self._session.close()
         if self._given_resolver is None:
-            await self._resolver.close()
+            await self.names.close()
 
-    async def fetch(self, request: Request, throttles: Sequence[Throttle] = ()) -> Fetched | Answer:
+    async def fetch_robots(self, request: Request) -> Fetched | Answer:
+        """The same for a robots.txt: of a long one the beginning, whatever ``max_bytes`` and X-Robots-Tag say.
+
+        That header is often sent with it, and keeps it out of search results; what it says holds all the same.
+        """
+        return await self.fetch(request, enough=MAX_BYTES + 1)
+
+    async def fetch(
+        self, request: Request, throttles: Sequence[Throttle] = (), *, enough: int = 0
+    ) -> Fetched | Answer:
         """Make one hop: ask for ``request.asked``.
 
         Args:
             request: what to ask.
             throttles: say how long to wait for each piece of the body; that counts towards no deadline.
+            enough: see ``fetch_robots``: bytes of a body after which the rest is not read; 0 for the whole.
         """
         try:
             url = check(request.asked)
@@ -193,7 +160,7 @@ class Fetcher:
         answer: list[Answer] = []
         try:
             with hop:
-                return await self._ask(request, url, hop, answer, throttles)
+                return await self._ask(request, url, hop, answer, _Reading(throttles, enough))
         except FetchFailed as error:
             failed = error
         except FOREIGN as error:
@@ -203,20 +170,26 @@ class Fetcher:
         failed.status = failed.status or hop.status
         return Failed(failed, hop.timings(request.spent_s), request.asked)
 
+    def address(self) -> str:
+        """Where the connection led that the running task's last hop was made on; empty if there was none."""
+        return HOP.get().address
+
     async def reaches(self, url: str) -> bool:
         """Whether somebody takes a connection where ``url`` leads; nothing is asked there."""
         try:
             at = check(url)
             async with asyncio.timeout(min(REACH_S, self._config.connect_timeout_s)):
-                address, *_ = await self._resolver.addresses(at.raw_host or "")
+                address, *_ = await self._connector.addresses(at.raw_host or "")
                 _, writer = await asyncio.open_connection(address, at.port)
+        except AddressBlocked:
+            return True  # nobody was asked, so nothing is known
         except (OSError, FetchFailed) as error:  # a timeout is an OSError
             return getattr(error, "errno", None) in LACKING  # then nothing is known
         writer.transport.abort()
         return True
 
     async def _ask(
-        self, request: Request, url: URL, hop: Hop, answer: list[Answer], throttles: Sequence[Throttle]
+        self, request: Request, url: URL, hop: Hop, answer: list[Answer], reading: _Reading
     ) -> Fetched | Answer:
         terms = self._asking.terms(request, url)
         response = await self._respond(url.with_user(None), terms, hop)
@@ -225,10 +198,11 @@ class Fetcher:
             if set_cookie := response.headers.getall("Set-Cookie", ()):
                 self._asking.heard(url, set_cookie)
             if 200 <= response.status < 300:
-                self._heed_opt_out(response)
+                if not reading.enough:
+                    self._heed_opt_out(response)
                 if response.status == 206 and not terms.wants_part:
                     raise FetchFailed("http.206", "The server sent a part, and the whole was asked for.")
-                return await self._take(request, response, hop, throttles)
+                return await self._take(request, response, hop, reading)
             if response.status == 304 and terms.asks_for_change:
                 timings = hop.timings(request.spent_s)
                 answer.append(NotModified(plain(response.headers), timings, request.asked))
@@ -267,14 +241,14 @@ class Fetcher:
             raise failure_of(error, hop) from error
 
     async def _take(
-        self, request: Request, response: aiohttp.ClientResponse, hop: Hop, throttles: Sequence[Throttle]
+        self, request: Request, response: aiohttp.ClientResponse, hop: Hop, reading: _Reading
     ) -> Fetched:
         """A 2xx response → its body, whole and decoded."""
-        cap = self._config.max_bytes
+        cap = max(self._config.max_bytes, 2 * reading.enough)
         length = response.content_length
         if response.status in (204, 205):
             raise FetchFailed("body.empty", f"Status {response.status}, which has no body.")
-        if length is not None and length > cap:
+        if length is not None and length > cap and not reading.enough:
             raise FetchFailed("body.too_large", f"The body has {length} bytes; the cap is {cap}.")
         codings = response.headers.getall("Content-Encoding", ())
         decoder = Decoder(", ".join(codings), cap) if codings else None
@@ -282,7 +256,7 @@ class Fetcher:
         slot = await self._arena.reserve(min(length or 0, RESERVE_BYTES))
         hop.go_on()
         try:
-            wire_bytes = await self._read(response, decoder or None, slot, hop, throttles)
+            wire_bytes = await self._read(response, decoder or None, slot, hop, reading)
             if slot.size == 0:
                 raise FetchFailed("body.empty", f"Status {response.status} with an empty body.")
             body = slot.body()
@@ -306,10 +280,10 @@ class Fetcher:
         decoder: Decoder | None,
         slot: Slot,
         hop: Hop,
-        throttles: Sequence[Throttle],
+        reading: _Reading,
     ) -> int:
         """Body → slot. Returns the bytes on the wire."""
-        cap = self._config.max_bytes
+        cap = max(self._config.max_bytes, 2 * reading.enough)
         content = response.content
         protocol = getattr(response, "_protocol", None)  # faked responses have none
         received = 0
@@ -320,13 +294,16 @@ class Fetcher:
                 if received > cap:
                     raise FetchFailed("body.too_large", f"The body has more than {cap} bytes, the cap.")
                 hop.hold()
-                for throttle in throttles:
+                for throttle in reading.throttles:
                     await asyncio.sleep(throttle.spend(len(chunk), asyncio.get_running_loop().time()))
                 if decoder is None:
                     await slot.append(chunk)
                 else:
-                    await decode(decoder, chunk, slot)
+                    await decode(decoder, chunk, slot, reading.enough)
                 hop.go_on()
+                if 0 < reading.enough <= slot.size:
+                    abort(response)
+                    return received
         except aiohttp.ClientPayloadError as error:
             raise payload_failure(error, protocol) from error
         # Without a length and without chunks the body ends with the connection, and a broken one looks the same.
@@ -351,7 +328,8 @@ class Fetcher:
                     raise FetchFailed("protocol.malformed", "Redirected to two places at once.", status=status)
                 spent_s = request.spent_s + hop.elapsed_s()
                 location = targets[0] if targets else None
-                return Redirected(follow(request, status, location, config.max_redirects, spent_s))
+                to = follow(request, status, location, config.max_redirects, spent_s, downgrade=config.downgrade)
+                return Redirected(to)
             wait = response.headers.get("Retry-After")
             raise FetchFailed(
                 f"http.{status}",

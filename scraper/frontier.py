@@ -1,35 +1,32 @@
-"""Who is next. In: rows of the list. Out, to each worker that asks: a request whose host has a permit to spare.
+"""Who is next. In: rows of the list. Out, to each worker that asks: a request that may be made now.
 
-    admit ─▶ turns ─▶ lease          in memory, a bounded window of each host
+    admit ─▶ turns ─▶ lease          in memory, a bounded window of each host, and of each group of hosts
        └─▶ backlog ─┘                on disk, what a host has beyond its window
 
 The list is read on only while somebody wants what may be in it. What is read on the way and belongs to a host with
-a full window goes to the backlog, and comes back in order as the window empties.
+a full window goes to the backlog, and comes back in order as the window empties (``scraper.windows``). Who may be
+asked when follows from what ``scraper.hosts`` is told.
 
 How it ends. All is done: the list is closed and nothing is queued, deferred, spilled or out; each waiting worker
 gets None. The run stops: each worker gets None at once, ``admit`` returns, and what is queued stays unasked. The
 backlog fails: the next worker and the feeder raise its error.
 
-Must never: hold more than ``window_total`` rows; look at all hosts or workers for one event; wait with a permit.
+Must never: hold more rows than the windows; look at all hosts or workers for one event; wait with a lease.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 from scraper.backlog import Backlog
-from scraper.config import PermitConfig
-from scraper.errors import InternalFault
+from scraper.config import PermitConfig, PolitenessConfig
+from scraper.hosts import Hosts
 from scraper.lease import Lease
-from scraper.policies.spilled import Spilled
-from scraper.policies.turns import NO_HOST, Turns
+from scraper.policies.turns import Taken
 from scraper.records import Request
-
-LOOK_AHEAD = 1_000_000
-"""Rows on disk, some 120 bytes each: a list sorted by host still finds its other hosts."""
+from scraper.windows import Bounds, Windows
 
 _SPILL_BATCH = 512
 """Rows in one trip to the backlog's thread; a trip costs as much as some 50 rows."""
@@ -62,42 +59,30 @@ class Frontier:
     """The requests of a run: from the list to the workers and, for retries and redirects, back.
 
     Args:
-        permits: how many workers there are to feed, and how many of them one host may have.
+        permits: how many workers there are to feed.
+        politeness: what each host may be asked for.
         backlog: takes the rows beyond the windows. Open for as long as the frontier is used.
-        window_per_host: rows of one host in memory beyond which the list's go to the backlog. None for 16 rounds
-            of the host's permits, at least 32: a reload of half of that is well worth a trip to the disk.
-        window_total: rows of the list in memory. None for 20,000 (about 20 MB), or as much as it takes to give
-            every worker a host with a full window, twice over.
-        look_ahead: rows in the backlog at which the list is not read on, whoever waits.
+        bounds: how far the list is read ahead.
 
     Attributes:
+        hosts: to be told how requests ended; see there.
         paused: why nothing is handed out at present, by reason, in words for people; empty while it is.
     """
 
     def __init__(
         self,
         permits: PermitConfig,
+        politeness: PolitenessConfig,
         backlog: Backlog,
-        *,
-        window_per_host: int | None = None,
-        window_total: int | None = None,
-        look_ahead: int = LOOK_AHEAD,
+        bounds: Bounds | None = None,
     ) -> None:
-        window = max(32, 16 * permits.per_host) if window_per_host is None else window_per_host
-        full_hosts = -(-permits.concurrency // permits.per_host)
-        total = max(20_000, 2 * full_hosts * window) if window_total is None else window_total
-        if window < 1 or total < window or look_ahead < 1:
-            raise ValueError("a host's window and the look-ahead need a row, and the total a host's window")
-        self._backlog = backlog
-        self._window = window
-        self._window_total = total
-        self._look_ahead = look_ahead
+        self._now = asyncio.get_running_loop().time
+        self.hosts = Hosts(politeness, self._move_on)
+        self._turns = self.hosts.turns
+        self._windows = Windows(bounds or Bounds(), permits, politeness, self.hosts, backlog, self._came)
         self._concurrency = permits.concurrency
-        # Counting four rounds of a host lets the hosts that keep all workers busy also keep the list unread.
-        self._turns = Turns(permits.per_host, min(window, 4 * permits.per_host))
-        self._rows = 0  # let in and neither ended nor in the backlog, those being reloaded included
-        self._spilled = Spilled()
-        self._idle: dict[asyncio.Future[tuple[str, Request] | None], None] = {}
+        self._refused: set[int] = set()  # rows out that are not to be asked
+        self._idle: dict[asyncio.Future[Taken | None], None] = {}
         self._feeder: asyncio.Future[None] | None = None
         self._feeding = asyncio.Lock()
         self._timer: asyncio.Handle | None = None
@@ -117,7 +102,7 @@ class Frontier:
         """A snapshot, O(1)."""
         turns = self._turns
         counts = (turns.hosts, turns.queued, turns.out, turns.deferred)
-        return FrontierStatistics(*counts, spilled=self._spilled.rows, idle=len(self._idle))
+        return FrontierStatistics(*counts, spilled=self._windows.spilled.rows, idle=len(self._idle))
 
     # The list's side.
 
@@ -134,14 +119,17 @@ class Frontier:
         if self._is_closed and not self._is_stopped:
             raise RuntimeError("the frontier is closed: it takes no more rows of the list")
         async with self._feeding:
-            beyond: list[tuple[str, Request]] = []
+            beyond: list[Request] = []
             for request in requests:
                 if beyond and (len(beyond) >= _SPILL_BATCH or not self._wants(_ENOUGH)):
                     await self._spill(beyond)
                     beyond = []
                 if not await self._hunger():
                     return False
-                self._place(request, beyond)
+                if self._windows.place(request, self._now()):
+                    self._hand_out()
+                else:
+                    beyond.append(request)
             await self._spill(beyond)
         return not self._is_stopped
 
@@ -150,34 +138,18 @@ class Frontier:
         self._is_closed = True
         self._move_on()
 
-    def _place(self, request: Request, beyond: list[tuple[str, Request]]) -> None:
-        """Into memory, or behind those of the same host that are on disk or on their way there."""
-        host = request.host
-        if host not in self._spilled and (host == NO_HOST or self._turns.waiting(host) < self._window):
-            self._rows += 1
-            self._turns.add(host, request, self._now())
-            self._hand_out()
-            return
-        self._spilled.go(host)
-        beyond.append((host, request))
-
-    async def _spill(self, beyond: list[tuple[str, Request]]) -> None:
-        """To disk. Nothing is reloaded between ``_place`` and here, or it might look for what is not there yet."""
-        pushing = self._backlog.push(beyond) if beyond else None
+    async def _spill(self, beyond: Sequence[Request]) -> None:
+        pushing = self._windows.push(beyond) if beyond else None
         self._reload()
         if pushing is not None:
             await asyncio.shield(pushing)  # a cancelled feeder must not take back what is counted as spilled
 
     def _wants(self, rounds: int) -> bool:
-        """Whether to read on: somebody has, or would soon have, nothing to do, and there is room for what comes.
-
-        A quarter of the room is left to the backlog, so that a host's rows on disk never wait for the list.
-        """
+        """Whether to read on: somebody has, or would soon have, nothing to do, and there is room for it."""
         return (
             not self.paused
             and (bool(self._idle) or self._turns.supply < rounds * self._concurrency)
-            and self._rows < self._window_total - self._window_total // 4
-            and self._spilled.rows < self._look_ahead
+            and self._windows.have_room()
         )
 
     async def _hunger(self) -> bool:
@@ -200,9 +172,9 @@ class Frontier:
     # The workers' side.
 
     def lease(self) -> Lease:
-        """``async with frontier.lease() as request``: the next request, with its host's permit for the block.
+        """``async with frontier.lease() as request``: the next request, with a place at its host for the block.
 
-        None when there will be no more. Leaving the block gives the permit back, and ends the row unless it was
+        None when there will be no more. Leaving the block gives the place back, and ends the row unless it was
         readmitted.
 
         Raises:
@@ -225,14 +197,13 @@ class Frontier:
             raise RuntimeError("nothing is leased, so nothing can be readmitted")
         if self._is_stopped:
             return
-        self._rows += 1
+        self._windows.enter(request)
         self._turns.add(request.host, request, self._now(), front=front, not_before=not_before)
         self._move_on()
 
-    def hold(self, host: str, until: float) -> None:
-        """Let no request of ``host`` (``Request.host``) go out before ``until``, by the loop's clock."""
-        self._turns.hold(host, until, self._now())
-        self._move_on()
+    def is_given_up(self, request: Request) -> bool:
+        """Whether the request, which is leased, is not to be asked: its host has failed for too long."""
+        return request.row in self._refused
 
     def pause(self, why: str, words: str = "") -> None:
         """Hand out nothing, and read nothing of the list, until ``resume`` is told the same reason."""
@@ -255,16 +226,16 @@ class Frontier:
         self._is_stopped = True
         self._move_on()
 
-    async def _next(self) -> tuple[str, Request] | None:
+    async def _next(self) -> Taken | None:
         if self._failure is not None:
             raise self._failure
         if self._is_over():
             return None
         if (taken := self._take(self._now())) is not None:
-            self._was_taken(taken[0])
+            self._windows.emptied(taken.host)
             self._reload()
             return taken
-        worker: asyncio.Future[tuple[str, Request] | None] = asyncio.get_running_loop().create_future()
+        worker: asyncio.Future[Taken | None] = asyncio.get_running_loop().create_future()
         self._idle[worker] = None
         self._move_on()
         try:
@@ -273,23 +244,25 @@ class Frontier:
             self._idle.pop(worker, None)
             was_answered = worker.done() and not worker.cancelled() and worker.exception() is None
             if was_answered and (handed := worker.result()):
-                self._give_on(*handed)  # handed over and cancelled in the same turn of the loop
+                self._give_on(handed)  # handed over and cancelled in the same turn of the loop
             raise
 
-    def _give_on(self, host: str, request: Request) -> None:
-        self._turns.add(host, request, self._now(), front=True)
-        self._turns.give_back(host)
-        self._move_on()
+    def _give_on(self, taken: Taken) -> None:
+        self._turns.add(taken.host, taken.request, self._now(), front=True)
+        self._give_back(taken)
 
-    def _end_lease(self, host: str) -> None:
-        self._rows -= 1
-        self._turns.give_back(host)
+    def _end_lease(self, taken: Taken) -> None:
+        self._windows.leave(taken.request)
+        self._give_back(taken)
+
+    def _give_back(self, taken: Taken) -> None:
+        self._refused.discard(taken.request.row)
+        self.hosts.circuits.left(taken.host, taken.request.row)
+        self._turns.give_back(taken, self._now())
+        self._windows.emptied(taken.host)
         self._move_on()
 
     # Between the two: what may happen next, after each event; O(1).
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
     def _move_on(self) -> None:
         self._hand_out()
@@ -300,15 +273,19 @@ class Frontier:
             self._feeder.set_result(None)
 
     def _is_over(self) -> bool:
-        return self._is_stopped or (self._is_closed and self._rows == 0 and self._spilled.rows == 0)
+        return self._is_stopped or (
+            self._is_closed and self._windows.rows == 0 and self._windows.spilled.rows == 0
+        )
 
     def _is_held_up(self) -> bool:
         return bool(self.paused) and not self._one_may_go
 
-    def _take(self, now: float) -> tuple[str, Request] | None:
+    def _take(self, now: float) -> Taken | None:
         taken = None if self._is_held_up() else self._turns.take(now)
         if taken is not None:
             self._one_may_go = False
+            if taken.is_refused:
+                self._refused.add(taken.request.row)
         return taken
 
     def _hand_out(self, now: float | None = None) -> None:
@@ -327,7 +304,7 @@ class Frontier:
                     self._set_timer()
                     return
                 worker.set_result(taken)
-                self._was_taken(taken[0])
+                self._windows.emptied(taken.host)
             del self._idle[worker]
 
     def _dismiss(self) -> None:
@@ -357,37 +334,10 @@ class Frontier:
 
     # The backlog's side.
 
-    def _was_taken(self, host: str) -> None:
-        """A window has emptied by one row: is it time to reload?"""
-        if host in self._spilled and self._turns.waiting(host) <= self._window // 2:
-            self._spilled.want(host)
-
     def _reload(self) -> None:
-        """Fetch rows back, as far as there is room, for the hosts that have waited longest for it."""
-        while not self._is_stopped and self._failure is None:
-            room = self._window_total - self._rows
-            if room <= 0 or (host := self._spilled.next()) is None:
-                return  # each row that ends comes by here again
-            limit = min(room, max(1, self._window - self._turns.waiting(host)))
-            self._rows += limit
-            self._backlog.pull(host, limit).add_done_callback(partial(self._reloaded, host, limit))
+        if self._windows.spilled.rows and not self._is_stopped and self._failure is None:
+            self._windows.reload()
 
-    def _reloaded(self, host: str, limit: int, coming: asyncio.Future[list[Request]]) -> None:
-        self._rows -= limit
-        if coming.cancelled():
-            return
-        self._failure = self._failure or coming.exception()
-        if self._failure is None and not self._is_stopped:
-            self._take_in(host, coming.result())
+    def _came(self, failure: BaseException | None) -> None:
+        self._failure = self._failure or failure
         self._move_on()
-
-    def _take_in(self, host: str, requests: list[Request]) -> None:
-        if not requests:
-            self._failure = InternalFault(f"Rows of {host} were lost between memory and disk: {self!r}.")
-            return
-        self._rows += len(requests)
-        self._spilled.come(host, len(requests))
-        now = self._now()
-        for request in requests:
-            self._turns.add(host, request, now)
-        self._was_taken(host)

@@ -24,11 +24,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from scraper.config import Again
 from scraper.database import Database
 from scraper.errors import State, UsageError, outcome_class
+from scraper.ledger_hosts import Holds, HostRecord, holds_of, keep_hosts
 from scraper.ledger_pass import Pass, held_of, keep, note_asked, pass_of, surprises
 from scraper.ledger_reader import LedgerReader, Run
 from scraper.ledger_schema import (
@@ -145,16 +147,32 @@ class Ledger(Database):
         if rows and not self._is_same_list:
             await self._call(lambda: self._compare(rows))
 
-    async def commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
+    async def commit(
+        self,
+        outcomes: Sequence[Outcome],
+        sink_state: Mapping[str, object],
+        hosts: Sequence[HostRecord] = (),
+        holds: Holds = MappingProxyType({}),
+    ) -> None:
         """Make ``outcomes`` and ``sink_state`` durable, both or neither.
 
         A row that has an outcome gets the new one; the old one stays visible as an earlier end. A copy that it has
         on disk stays known, unless the new outcome brings another.
 
+        Args:
+            outcomes: how rows ended.
+            sink_state: what the sink is to go on from.
+            hosts: how hosts were treated since the last commit.
+            holds: until when hosts want to be left alone.
+
         Raises:
             SinkFailed: the disk, or another program that has the file, refuses. Nothing was recorded.
         """
-        await self._call(lambda: self._commit(outcomes, sink_state))
+        await self._call(lambda: self._commit(outcomes, sink_state, hosts, holds))
+
+    async def holds(self) -> Holds:
+        """The hosts that an earlier run was told to leave alone until a time that is still to come."""
+        return await self._call(lambda: holds_of(self._connection(), time.time()))
 
     async def counts(self) -> Counter[str]:
         """Rows by outcome class, over all runs."""
@@ -217,8 +235,8 @@ class Ledger(Database):
             self._set_meta("run", _going_on(held, meta).to_json())
             self._pass = pass_of(db, again, time.time())
             inserted = db.execute(
-                "INSERT INTO runs (started, last, pid, version) VALUES (?, ?, ?, ?)",
-                (meta.started_at, meta.started_at, os.getpid(), meta.version),
+                "INSERT INTO runs (started, last, pid, version, guards) VALUES (?, ?, ?, ?, ?)",
+                (meta.started_at, meta.started_at, os.getpid(), meta.version, json.dumps(list(meta.guards))),
             )
             assert inserted.lastrowid is not None
             if self._pass is not None:
@@ -265,11 +283,18 @@ class Ledger(Database):
         held = dict(self._connection().execute(sql, (first, last)).fetchall())
         for row, url in rows:
             now = mask_userinfo(url)
-            if row in held and held[row] != now:
+            # Masked again: a version before may have let pass what is masked now.
+            if row in held and mask_userinfo(held[row]) != now:
                 change = f"row {row} was {held[row]} and is now {now}"
                 raise UsageError(f"{_out_of(self.path)} holds results of another list ({change}): {WAYS_OUT}")
 
-    def _commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
+    def _commit(
+        self,
+        outcomes: Sequence[Outcome],
+        sink_state: Mapping[str, object],
+        hosts: Sequence[HostRecord],
+        holds: Holds,
+    ) -> None:
         # Not before the pass began, whatever the clock says: it would ask these rows again.
         now = max(time.time(), self._pass.started_at if self._pass else 0.0)
         states = Counter(outcome_class(outcome.class_).state for outcome in outcomes)
@@ -280,6 +305,7 @@ class Ledger(Database):
             if self._pass is not None:
                 note_asked(db, self._pass, self._run, outcomes)
             insert(db, outcomes, now)
+            keep_hosts(db, hosts, holds, now)
             if outcomes:
                 db.execute(
                     "INSERT INTO commits (run, at, ok, skipped, failed, bytes) VALUES (?, ?, ?, ?, ?, ?)",

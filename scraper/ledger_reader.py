@@ -6,6 +6,7 @@ Must never: hold all rows in memory; take a lock that makes a run wait.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import NamedTuple, Self
 
 from scraper.config import Again
 from scraper.errors import State, UsageError, in_family, outcome_class
+from scraper.ledger_hosts import HostRecord, most_asked, records
 from scraper.ledger_pass import LastPass, count_due, last_pass, pass_of, unfinished
 from scraper.ledger_schema import (
     Cell,
@@ -132,7 +134,8 @@ class LedgerReader:
             try:
                 if self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
                     raise nothing  # a run is making it just now
-                self._select = select(check_version(self._db, path))
+                self._version = check_version(self._db, path)
+                self._select = select(self._version)
             except BaseException:
                 self._db.close()
                 raise
@@ -264,6 +267,19 @@ class LedgerReader:
         total = found[0][0] if found else 0
         assert isinstance(total, int)
         return total, [HostTotals(*row[1:]) for row in found]  # type: ignore[arg-type] # as selected
+
+    def treatment(self, limit: int) -> list[HostRecord]:
+        """How hosts were treated: those that were asked most."""
+        return records(self._each(*most_asked(limit))) if self._version >= 4 else []
+
+    def guards(self) -> list[str]:
+        """What runs were allowed beyond the defaults, in sentences, each once, those of the last run first."""
+        if self._version < 4:
+            return []
+        said: dict[str, None] = {}
+        for (text,) in self._each("SELECT guards FROM runs WHERE guards IS NOT NULL ORDER BY id DESC"):
+            said |= dict.fromkeys(map(str, json.loads(str(text))))
+        return list(said)
 
     def totals(self) -> TimeTotals:
         """Bytes of bodies and milliseconds, summed over all rows."""

@@ -21,7 +21,7 @@ from scraper.records import NO_TIMINGS, Outcome, Timings, origin_of
 
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x53435250
 """Tells our file from any other SQLite database."""
 
@@ -54,6 +54,16 @@ BEGIN
 END;
 """  # noqa: S608 - constants
 
+_HOSTS = """
+CREATE TABLE hosts (
+    host TEXT PRIMARY KEY, requests INTEGER NOT NULL, throttled INTEGER NOT NULL, refused INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, active_s REAL NOT NULL, delay_s REAL NOT NULL, at_once INTEGER NOT NULL,
+    why TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE holds (origin TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+"""
+"""Since version 4."""
+
 # NULL stands for 0 and for "": most rows have most of them. Times are whole microseconds: 3 bytes where a
 # float takes 8. What the report sums up comes first, so that SQLite reads no further into the row than that.
 SCHEMA = f"""
@@ -62,7 +72,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, started REAL NOT NULL, last REAL NOT NULL, ended REAL, exit INTEGER,
-    pid INTEGER NOT NULL, version TEXT NOT NULL, rows_total INTEGER
+    pid INTEGER NOT NULL, version TEXT NOT NULL, rows_total INTEGER, guards TEXT
 );
 CREATE TABLE commits (
     id INTEGER PRIMARY KEY, run INTEGER NOT NULL, at REAL NOT NULL,
@@ -78,6 +88,7 @@ CREATE INDEX outcomes_by_class ON outcomes (class);
 CREATE TABLE earlier (row INTEGER NOT NULL, class TEXT NOT NULL, status INTEGER, at REAL NOT NULL, message TEXT);
 CREATE INDEX earlier_by_row ON earlier (row);
 {_KEEP_EARLIER}
+{_HOSTS}
 """
 
 _WRITE_SIZES = (1024, 256, 64, 16, 4, 1)
@@ -122,6 +133,7 @@ class RunMeta:
         options: everything that ``scraper resume`` needs to run the same command.
         version: of this package.
         started_at: seconds since the epoch.
+        guards: what the run was allowed beyond the defaults, in sentences for people.
     """
 
     pipeline: str
@@ -131,6 +143,7 @@ class RunMeta:
     options: Mapping[str, object] = field(default_factory=dict)
     version: str = ""
     started_at: float = 0.0
+    guards: Sequence[str] = ()
 
     @classmethod
     def from_json(cls, text: str) -> RunMeta:
@@ -239,8 +252,9 @@ def upgrade(db: Connection, version: int) -> None:
     if version == SCHEMA_VERSION:
         return
     added = "".join(f"ALTER TABLE outcomes ADD COLUMN {name} TEXT;" for name in _SINCE_2) if version < 2 else ""
-    kept = f"DROP TRIGGER keep_earlier; {_KEEP_EARLIER}"
-    db.executescript(f"BEGIN IMMEDIATE; {added} {kept} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+    kept = f"DROP TRIGGER keep_earlier; {_KEEP_EARLIER}" if version < 3 else ""
+    hosts = f"ALTER TABLE runs ADD COLUMN guards TEXT; {_HOSTS}"
+    db.executescript(f"BEGIN IMMEDIATE; {added} {kept} {hosts} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
 
 
 def select(version: int) -> str:

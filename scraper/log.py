@@ -18,7 +18,6 @@ import logging
 import os
 import stat
 import sys
-import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,15 +31,16 @@ LogFormat = Literal["text", "json"]
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 """What every record has; the rest are the fields of the event."""
 
-_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories that move the cursor, turn the writing direction, break the line, or cannot be encoded."""
-
 
 def escaped(text: str) -> str:
-    """``text`` on one line: what a terminal would obey, or an encoder refuse, as a backslash escape."""
-    if text.isascii() and text.isprintable():
+    """``text`` on one line: whatever is not printable, as a backslash escape.
+
+    Not printable is what moves the cursor, turns the writing direction, breaks the line, cannot be encoded, or
+    looks like a space and is none (Unicode's categories C and Z).
+    """
+    if text.isprintable():
         return text
-    return "".join(_escape(char) if unicodedata.category(char) in _UNPRINTABLE else char for char in text)
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
 def _escape(char: str) -> str:
@@ -73,7 +73,7 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         # Masked value by value: in the finished line a URL could run into what follows it.
-        return json.dumps({name: _masked(value) for name, value in line.items()}, default=_text)
+        return json.dumps(_masked(line), default=_text)
 
 
 class TextLines(logging.Formatter):
@@ -93,15 +93,16 @@ class TextLines(logging.Formatter):
         words = [
             datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S"),
             record.levelname.lower(),
-            record.getMessage(),
-            *(f"{name}={value}" for name, value in fields.items()),
+            mask_userinfo(record.getMessage()),  # each by itself, or one could run into the next
+            *(f"{name}={_text(_masked(value))}" for name, value in fields.items()),
         ]
         if not is_whole:
             words.append(f"(details in {self._details})")
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            words.append(f"({type(error).__name__}: {error})")  # the traceback is in log.jsonl
-        return escaped(mask_userinfo(" ".join(words)))
+            # The traceback is in log.jsonl.
+            words.append(f"({type(error).__name__}: {_text(error)})")
+        return escaped(" ".join(words))
 
 
 def _fields(record: logging.LogRecord, whole: bool) -> tuple[dict[str, object], bool]:
@@ -112,7 +113,12 @@ def _fields(record: logging.LogRecord, whole: bool) -> tuple[dict[str, object], 
 
 
 def _masked(value: object) -> object:
-    return mask_userinfo(value) if isinstance(value, str) else value
+    """The same value without userinfo, however deep in it."""
+    if isinstance(value, str):
+        return mask_userinfo(value)
+    if isinstance(value, Mapping):
+        return {mask_userinfo(str(name)): _masked(each) for name, each in value.items()}
+    return [_masked(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _text(value: object) -> str:

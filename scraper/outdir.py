@@ -1,7 +1,8 @@
 """The output folder: whose it is, who writes to it, and where in it our own files are.
 
 In: a path. Out: a locked folder, or one sentence why not. Layout: DESIGN 5.
-Must never: write into a folder that holds something else; delete what no run of ours wrote; wait for a lock.
+Must never: write into a folder that holds something else, or through a symbolic link in it; delete what no run of
+ours wrote; wait for a lock.
 
     OUT/.scraper/lock           one line of JSON, held by flock while the run lives
     OUT/.scraper/ledger.sqlite  what has ended
@@ -54,7 +55,7 @@ class OutputFolder:
     Raises:
         UsageError: on entering, the folder cannot be used; says why and what to do.
         OutputLocked: on entering, another run is writing to it.
-        SinkFailed: on entering, the disk is full or broken.
+        SinkFailed: on entering, the disk is full or broken, or what is ours in it is a symbolic link.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -160,9 +161,28 @@ class OutputFolder:
         self._refuse_what_is_not_ours()
         self.state_dir.mkdir(parents=True, exist_ok=True)
 
+    def _refuse_links(self) -> None:
+        """See that nothing of ours in OUT leads anywhere else. OUT itself may: that is the user's own word.
+
+        Looked for once, before anything is opened: SQLite, for one, cannot be told not to follow a link.
+
+        Raises:
+            SinkFailed: something does.
+        """
+        ours = [self.state_dir]
+        if self.state_dir.is_dir() and not self.state_dir.is_symlink():
+            ours += [self.state_dir / name for name in _names(self.state_dir) if name != self.tmp_dir.name]
+        for path in ours:
+            if path.is_symlink():
+                raise SinkFailed(
+                    f"{path} cannot be written to: it is a symbolic link, and those are not followed inside the "
+                    "output folder. Put what it stands for in its place, or choose another folder with -o."
+                )
+
     def _refuse_what_is_not_ours(self) -> None:
         if not self.root.exists():
             return
+        self._refuse_links()
         if not self.root.is_dir():
             raise UsageError(f"{self.root} is a file: give a folder with -o.")
         if not self.state_dir.is_dir():

@@ -7,12 +7,11 @@ A row of the list is one Request, and ends as exactly one Outcome, whatever happ
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
 
 from scraper.errors import OutcomeClass, RowFailed, State, TransformFailed, outcome_class
+from scraper.whatwg import place_of
 
 KEY_DIGITS = 9
 """Digits of a row's key: a billion rows sort by name as they do by number."""
@@ -93,26 +92,14 @@ class Request:
     def host(self) -> str:
         """``host:port`` of the URL to dial now: what shares permits.
 
-        Empty when the URL has no host; such a row fails before any permit is taken.
+        Empty when the URL cannot be dialled; such a row fails before any permit is taken.
         """
         return origin_of(self.asked)
 
 
-@functools.lru_cache(maxsize=16_384)  # asked several times for each row in flight; parsing takes 3 µs
 def origin_of(url: str) -> str:
-    """``host:port`` in lower case, the port left out where it is the scheme's own; empty if there is none."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return ""
-    if not host:
-        return ""
-    if ":" in host:
-        host = f"[{host}]"
-    if port is None or port == {"http": 80, "https": 443}.get(parts.scheme):
-        return host
-    return f"{host}:{port}"
+    """``host:port`` that a URL is dialled at, without the scheme's own port; empty if it is not dialled."""
+    return place_of(url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +239,10 @@ class Result:
     """A row on its way to the sink: how it ended, and what is to be written for it.
 
     ``items`` is empty for a row that failed or was skipped; sinks that list every row write one all the same.
+    ``disposition`` is the response's Content-Disposition as it came, for sinks that name files by it.
     """
 
     request: Request
     outcome: Outcome
     items: Sequence[Item] = ()
+    disposition: str = ""

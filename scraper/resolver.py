@@ -3,12 +3,16 @@
 aiodns asks the machine's name servers; /etc/hosts and localhost are honoured (c-ares reads them). Answers are kept
 for as long as they say, within bounds; a name asked for several times at once is looked up once.
 
+Whether the name servers answer at all is known here alone, and only here: rows of hosts whose names are kept go on
+without them. So failures are counted, for whoever decides what to do about it.
+
 Must never: keep or ask for more than a bound; call a name non-existent because a name server is down.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Awaitable, Callable
@@ -21,7 +25,17 @@ CACHED_HOSTS = 200_000
 """Some 100 MB at worst, and more hosts than most lists have."""
 
 LOOKUPS = 128
-"""At once. Local resolvers drop packets when asked for much more."""
+"""At once. Local resolvers drop packets when asked for much more; what is dropped is asked for again."""
+
+LOOKUP_S = 8.0
+"""Longest look-up. c-ares by itself would take 13 s where one name server is silent and 32 s with three, measured:
+longer than a connection may take, so that nobody would be left to hear of it."""
+
+SLOW_S = 1.0
+"""A look-up that was given up after so long counts as one in vain."""
+
+UNANSWERED = 1_000
+"""Names remembered that were looked up in vain since the last answer: as many as may be under way at once."""
 
 SHORTEST_S = 60.0
 """Kept at least: a TTL of 0 would mean a look-up for every connection."""
@@ -142,6 +156,11 @@ class Resolver:
         lookup: asks; an AresLookup of our own by default.
         now: seconds on a clock that never goes back; the loop's by default.
         size: answers kept.
+
+    Attributes:
+        unanswered: names, with the family asked for, looked up in vain, for the first time each, since the last
+            answer to any look-up. That there is no such name is an answer. A name that failed before and fails
+            again is not in here: the rows left at the end of a run are those of others' dead name servers.
     """
 
     def __init__(
@@ -153,6 +172,8 @@ class Resolver:
         self._size = size
         self._kept: dict[tuple[str, int], tuple[float, Answer | OSError]] = {}
         self._asking: dict[tuple[str, int], asyncio.Future[None]] = {}
+        self._answers = 0
+        self.unanswered: dict[tuple[str, int], None] = {}
         self._permits = asyncio.BoundedSemaphore(LOOKUPS)
 
     def __repr__(self) -> str:
@@ -178,6 +199,21 @@ class Resolver:
             # Not their result: should they be cancelled, the next of those who wait asks.
             await asyncio.wait([others])
 
+    async def is_answered(self) -> bool:
+        """Whether name servers answer: looks up one of ``unanswered``, whose turn it is.
+
+        Not a name that they have answered before: a cache between here and them would answer in their place.
+        True as well where some other look-up is answered meanwhile, or was before.
+        """
+        if not self.unanswered:
+            return True
+        key = next(iter(self.unanswered))
+        self.unanswered[key] = self.unanswered.pop(key)  # to the end: the next time it is another's turn
+        before = self._answers
+        with contextlib.suppress(HostNotFound, LookupFailed):
+            await self.addresses(*key)
+        return self._answers > before
+
     async def close(self) -> None:
         """Let go of the name servers."""
         if self._own is not None:
@@ -185,18 +221,51 @@ class Resolver:
 
     async def _ask(self, key: tuple[str, int]) -> Answer:
         asked = self._asking[key] = asyncio.get_running_loop().create_future()
+        since = float("inf")
         try:
             async with self._permits:
-                answer = await self._lookup(*key)
-        except (HostNotFound, LookupFailed) as error:
-            self._keep(key, error, NOT_FOUND_S if isinstance(error, HostNotFound) else FAILED_S)
+                since = self._now()
+                answer = await self._within(LOOKUP_S, key)
+        except HostNotFound as error:
+            self._answered()
+            self._keep(key, error, NOT_FOUND_S)
+            raise
+        except LookupFailed as error:
+            self._failed(key, error)
+            raise
+        except asyncio.CancelledError:
+            if self._now() - since >= SLOW_S:
+                self._failed(key, LookupFailed(None, f"{key[0]} could not be looked up in time"))
             raise
         else:
+            self._answered()
             self._keep(key, answer, min(max(answer.ttl_s, SHORTEST_S), LONGEST_S))
             return answer
         finally:
             del self._asking[key]
             asked.set_result(None)
+
+    async def _within(self, seconds: float, key: tuple[str, int]) -> Answer:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._lookup(*key)
+        except TimeoutError:
+            says = f"{key[0]} could not be looked up: no answer within {seconds:g} s"
+            raise LookupFailed(None, says) from None
+
+    def _answered(self) -> None:
+        self._answers += 1
+        for key in self.unanswered:  # may well be found now
+            if isinstance(self._kept.get(key, (0.0, None))[1], LookupFailed):
+                self._kept[key] = (self._now(), self._kept[key][1])
+        self.unanswered.clear()
+
+    def _failed(self, key: tuple[str, int], error: LookupFailed) -> None:
+        _, before = self._kept.get(key, (0.0, None))
+        is_first = not isinstance(before, LookupFailed)
+        if is_first and error.errno not in LACKING and len(self.unanswered) < UNANSWERED:
+            self.unanswered[key] = None
+        self._keep(key, error, FAILED_S)
 
     def _keep(self, key: tuple[str, int], answer: Answer | OSError, seconds: float) -> None:
         self._kept.pop(key, None)  # to the end of the order

@@ -36,7 +36,7 @@ a page of its own. This many are entered again in half a second."""
 
 _CACHE_KIB = 16 * 1024
 
-_VERSION = 1
+_VERSION = 2
 """Of the file and of what a digest is made of."""
 
 # NORMAL: a power cut takes whole transactions from the end, never some pages of one (sqlite.org/wal.html).

@@ -17,7 +17,7 @@ def main(scraper: str, out: str) -> int:
     """Download, then look at what is there."""
     with OriginProcess() as origin:
         urls = [origin.url(f"/img/thumb/{number}.jpg") for number in range(3)]
-        command = [scraper, "images", "-", "-o", out, "--workers", "1"]
+        command = [scraper, "images", "-", "-o", out, "--workers", "1", "--allow-net", "127.0.0.0/8"]
         done = subprocess.run(command, input="\n".join(urls), text=True, timeout=120, check=False)
     pictures = sorted(Path(out).rglob("*.jpg"))
     if done.returncode != 0 or len(pictures) != len(urls):

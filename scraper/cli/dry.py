@@ -91,7 +91,7 @@ def dry_run(
             print(f"{escaped(out)}: {_state(ended, again, tally.rows, overwrite)}", file=stdout)
         print("\nSettings:", file=stdout)
         for each, value in settings.items():
-            print(f"  {each:<26} {escaped(value)}", file=stdout)
+            print(f"  {each:<26} {escaped(mask_userinfo(value))}", file=stdout)
         print("\nNothing was fetched or written.", file=stdout)
     return 0
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
+from scraper.engines.treatment import Treatment
 from scraper.ledger import Ledger
 from scraper.protocols import Sink
 from scraper.records import Outcome, Result
@@ -20,15 +21,21 @@ T = TypeVar("T")
 class Committer:
     """Used by one task.
 
+    Args:
+        sink: takes the items.
+        ledger: takes the outcomes.
+        treatment: what is to be kept of hosts; None where nobody notes that.
+
     Attributes:
         pending: outcomes written and not yet committed.
         is_busy: the sink or the ledger has been called and has not returned.
         calls: how often one of them has returned.
     """
 
-    def __init__(self, sink: Sink, ledger: Ledger) -> None:
+    def __init__(self, sink: Sink, ledger: Ledger, treatment: Treatment | None = None) -> None:
         self._sink = sink
         self._ledger = ledger
+        self._treatment = treatment
         self.pending: list[Outcome] = []
         self.is_busy = False
         self.calls = 0
@@ -47,7 +54,7 @@ class Committer:
         Raises:
             SinkFailed: it cannot be made durable, or not be recorded; the ledger does not claim it then.
         """
-        if self.pending:
+        if self.pending or self._treatment:
             await self._whole(self._commit())
 
     async def finish(self) -> None:
@@ -72,7 +79,8 @@ class Committer:
     async def _commit(self) -> None:
         state = await self._sink.flush()
         outcomes, self.pending = self.pending, []
-        await self._ledger.commit(outcomes, state)
+        hosts, holds = self._treatment.taken() if self._treatment is not None else ((), {})
+        await self._ledger.commit(outcomes, state, hosts, holds)
         await self._sink.publish()
 
     async def _finish(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from scraper.answers import NotModified
 from scraper.errors import FetchFailed
-from scraper.fetch import NotModified
 from scraper.records import Outcome, Request, Response, Result, Timings, Transformed
 
 
@@ -41,9 +41,22 @@ def of_not_modified(request: Request, answer: NotModified) -> Result:
     return Result(request, outcome)
 
 
-def of_failure(request: Request, error: FetchFailed, timings: Timings, url: str) -> Result:
-    """A row whose last attempt failed. ``url`` is what was asked last."""
-    was_asked = bool(request.hops) or not error.class_.startswith("url.")
+_ASKED_NOBODY = ("url.", "address.")
+
+
+def of_failure(
+    request: Request, error: FetchFailed, timings: Timings, url: str, *, was_asked: bool = True
+) -> Result:
+    """A row whose last attempt failed.
+
+    Args:
+        request: what was to be asked.
+        error: how it failed.
+        timings: where the time went.
+        url: what was asked last.
+        was_asked: the attempt came as far as the host.
+    """
+    was_asked = bool(request.hops) or (was_asked and not error.class_.startswith(_ASKED_NOBODY))
     outcome = Outcome(
         row=request.row,
         url=request.url,
@@ -76,4 +89,4 @@ def of_answer(response: Response, answer: Transformed) -> Result:
         etag=response.headers.get("etag"),
         last_modified=response.headers.get("last-modified"),
     )
-    return Result(request, outcome, answer.items)
+    return Result(request, outcome, answer.items, response.headers.get("content-disposition", ""))

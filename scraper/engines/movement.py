@@ -7,19 +7,21 @@ fetch under way. Must never: take part in the run's decisions before the run is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
+from scraper.answers import Answer, Failed, Fetched
 from scraper.arena import Arena
 from scraper.engines.committer import Committer
 from scraper.engines.permits import Permits
 from scraper.engines.reader import Reader
 from scraper.engines.stuck import Wait
 from scraper.errors import FetchFailed
-from scraper.fetch import Failed, Fetched, Fetcher, NotModified, Redirected
 from scraper.frontier import Frontier
 from scraper.meter import Meter
 from scraper.pool import Pool
 from scraper.records import NO_TIMINGS, Outcome, Request
+
+Hop = Callable[[Request], Awaitable[Fetched | Answer]]
 
 
 class Movement:
@@ -88,15 +90,15 @@ class Movement:
             "workers": await self.pool.stacks() if self.pool else "none",
         }
 
-    async def fetch(self, fetcher: Fetcher, request: Request) -> Fetched | NotModified | Redirected | Failed:
-        """Have a hop made. One that was given up ends as ``timeout.total``."""
+    async def fetch(self, hop: Hop, request: Request) -> Fetched | Answer:
+        """Make a hop. One that was given up ends as ``timeout.total``."""
         task = asyncio.current_task()
         assert task is not None
         self._asking[task] = None
         self._meter.asked += 1
         self._meter.in_flight += 1
         try:
-            return await fetcher.fetch(request)
+            return await hop(request)
         except asyncio.CancelledError:
             if task not in self._given_up or task.uncancel():  # the run's end is no end of a row's
                 raise

@@ -32,32 +32,33 @@ The user interrupts.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
 
-from scraper.arena import Arena, Slot
+from scraper.arena import Arena
 from scraper.backlog import Backlog
 from scraper.channel import Channel
 from scraper.config import MIB, RunConfig
 from scraper.engines import endings
 from scraper.engines.committer import Committer
+from scraper.engines.fetching import Ended, Fetching, Parcel
 from scraper.engines.intake import Intake
 from scraper.engines.job import Job
+from scraper.engines.manners import Manners
 from scraper.engines.movement import Movement
 from scraper.engines.permits import Permits
 from scraper.engines.reader import Reader
 from scraper.engines.space import watch_space
 from scraper.engines.stuck import watch_movement
+from scraper.engines.treatment import Treatment
 from scraper.engines.weather import Weather
 from scraper.errors import InternalFault, RunStopped, ScraperError, UsageError, leaves
-from scraper.fetch import Failed, Fetched, Fetcher, NotModified, Redirected
+from scraper.fetch import Fetcher
 from scraper.frontier import Frontier
-from scraper.meter import HostMeter
-from scraper.policies import retry
+from scraper.policies.robots import token_of
 from scraper.pool import Pool
-from scraper.records import Outcome, Request, Response, Result
+from scraper.records import Outcome, Request
+from scraper.robots import Robots
 
 READ_AHEAD = 2_000
 """Rows the reading thread may be ahead of the frontier: some milliseconds of work, well under a megabyte."""
@@ -67,25 +68,6 @@ WRITE_BATCH = 256
 
 WRITE_BYTES = 8 * MIB
 """Most bytes of one write, or little more: a disk of 30 KB a second is still seen to move by ``engines.stuck``."""
-
-HOSTS_METERED = 1_000
-"""Hosts that progress tells apart, the latest; a broad crawl has more, and nobody reads more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Parcel:
-    """A response on its way to the workers, with the slot that accounts for its bytes."""
-
-    response: Response
-    slot: Slot
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """A row on its way to the sink, with the slot that accounts for its bytes, where it has any."""
-
-    result: Result
-    slot: Slot | None = None
 
 
 async def run(job: Job) -> None:
@@ -109,7 +91,7 @@ def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return fault
 
 
-def _bytes_of(ended: _Ended) -> float:
+def _bytes_of(ended: Ended) -> float:
     return sum(len(item.data) for item in ended.result.items)
 
 
@@ -127,8 +109,8 @@ class _Run:
         permits = job.config.permits
         self.permits = Permits(permits.concurrency)
         self.arena = Arena(permits.byte_budget)
-        self.fetched: Channel[_Parcel] = Channel("fetched", bound=2 * permits.concurrency)
-        self.ended: Channel[_Ended] = Channel("ended", bound=2 * WRITE_BATCH)
+        self.fetched: Channel[Parcel] = Channel("fetched", bound=2 * permits.concurrency)
+        self.ended: Channel[Ended] = Channel("ended", bound=2 * WRITE_BATCH)
         self.meter.channels = lambda: [self.fetched.statistics(), self.ended.statistics()]
         self.is_work: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.fetchers: list[asyncio.Task[None]] = []
@@ -144,9 +126,10 @@ class _Run:
             Reader(await intake.rows(), READ_AHEAD) as rows,
             asyncio.TaskGroup() as group,
         ):
-            frontier = Frontier(job.config.permits, backlog)
+            frontier = Frontier(job.config.permits, job.config.politeness, backlog)
             self.meter.paused = frontier.paused
-            committer = Committer(job.sink, job.ledger)
+            treatment = Treatment(frontier)
+            committer = Committer(job.sink, job.ledger, treatment)
             weather = Weather(job.config.health, frontier, self.permits)
             self.movement = Movement(job.meter, rows, frontier, committer, self.permits, self.arena)
             writing = group.create_task(self.write(committer), name="write")
@@ -164,7 +147,7 @@ class _Run:
                 ),
             )
             with self.ended.producer():
-                await self.fetch_and_transform(intake, rows, frontier, weather)
+                await self.fetch_and_transform(intake, rows, frontier, weather, treatment)
             await writing
             for task in beside:
                 task.cancel()
@@ -172,7 +155,12 @@ class _Run:
             raise self.list_error
 
     async def fetch_and_transform(
-        self, intake: Intake, rows: Reader[Request | Outcome], frontier: Frontier, weather: Weather
+        self,
+        intake: Intake,
+        rows: Reader[Request | Outcome],
+        frontier: Frontier,
+        weather: Weather,
+        treatment: Treatment,
     ) -> None:
         """List → ``ended``. Workers are started, and warm, before the first fetch, and only if there is one."""
         job, limits = self.job, self.job.config
@@ -180,20 +168,41 @@ class _Run:
             feeding.create_task(self.feed(intake, rows, frontier), name="feed")
             if not await self.is_work:
                 return
-            pipeline = job.pipeline
             async with (
-                Pool(pipeline.transform, limits.pool) as pool,
-                Fetcher(limits.fetch, self.arena, pipeline.accept, pipeline.accept_encoding) as fetcher,
+                Pool(job.pipeline.transform, limits.pool) as pool,
+                self.fetcher() as fetcher,
+                self.robots() as robots,
                 asyncio.TaskGroup() as transforming,
             ):
                 self.movement.pool = pool
+                weather.names = fetcher.names
+                manners = Manners(limits.politeness, frontier, robots, treatment, await job.ledger.holds())
+                fetching = Fetching(limits.retry, frontier, fetcher, weather, manners, self.movement, self.meter)
                 for n in range(limits.pool.workers * limits.pool.in_flight):
                     transforming.create_task(self.transform(pool), name=f"transform-{n}")
                 with self.fetched.producer():
-                    async with asyncio.TaskGroup() as fetching:
+                    async with asyncio.TaskGroup() as asking:
                         for n in range(limits.permits.concurrency):
-                            task = fetching.create_task(self.fetch(frontier, fetcher, weather), name=f"fetch-{n}")
+                            task = asking.create_task(self.fetch(frontier, fetching), name=f"fetch-{n}")
                             self.fetchers.append(task)
+
+    def fetcher(self) -> Fetcher:
+        """What makes hops, for this pipeline."""
+        config, pipeline = self.job.config, self.job.pipeline
+        return Fetcher(
+            config.fetch,
+            self.arena,
+            pipeline.accept,
+            pipeline.accept_encoding,
+            opt_outs=config.politeness.opt_outs,
+        )
+
+    def robots(self) -> AbstractAsyncContextManager[Robots | None]:
+        """What sites say in robots.txt, unless nobody is to be asked."""
+        config = self.job.config
+        if config.politeness.robots == "ignore":
+            return nullcontext()
+        return Robots(self.job.state / "robots.sqlite", token_of(config.fetch.user_agent))
 
     async def feed(self, intake: Intake, rows: Reader[Request | Outcome], frontier: Frontier) -> None:
         """List → frontier, without the rows that have an outcome already."""
@@ -201,7 +210,7 @@ class _Run:
             while chunk := await rows.take():
                 fresh, ended = await intake.sort(chunk)
                 for result in ended:
-                    await self.ended.put(_Ended(result))
+                    await self.ended.put(Ended(result))
                 if fresh and not self.is_work.done():
                     self.is_work.set_result(True)
                 if not await frontier.admit(fresh):
@@ -226,94 +235,27 @@ class _Run:
             "Give the whole list again, choose another -o OUT, or start over with --overwrite."
         )
 
-    async def fetch(self, frontier: Frontier, fetcher: Fetcher, weather: Weather) -> None:
+    async def fetch(self, frontier: Frontier, fetching: Fetching) -> None:
         """Frontier → ``fetched``, or back to the frontier, or → ``ended``. One of ``concurrency`` workers."""
         while True:
             async with self.permits:
                 async with frontier.lease() as request:
                     if request is None:
                         return
-                    onward = await self.ask(request, frontier, fetcher, weather)
+                    onward = await fetching.ask(request)
                 # The host's permit is given back: what waits from here on, waits for us and not for the host.
-                if isinstance(onward, _Parcel):
+                if isinstance(onward, Parcel):
                     await self.fetched.put(onward)
                 elif onward is not None:
                     await self.ended.put(onward)
                 # Its body is another stage's now: kept by each worker until the next, bodies would go uncounted.
                 onward = None
 
-    async def ask(
-        self, request: Request, frontier: Frontier, fetcher: Fetcher, weather: Weather
-    ) -> _Parcel | _Ended | None:
-        """What becomes of a request: None when it went back to the frontier."""
-        loop = asyncio.get_running_loop()
-        host = self.host_meter(request.host)
-        since = loop.time()
-        host.in_flight += 1
-        host.begun += since
-        try:
-            answer = await self.movement.fetch(fetcher, request)
-        finally:
-            host.in_flight -= 1
-            host.begun -= since
-            host.done += 1
-            host.seconds += loop.time() - since
-        if isinstance(answer, Failed):
-            return await self.failed(request, answer, since, frontier, fetcher, weather)
-        weather.answered(request, loop.time())
-        match answer:
-            case Fetched(response, slot):
-                self.meter.fetched_bytes += response.wire_bytes
-                return _Parcel(response, slot)
-            case NotModified():
-                return _Ended(endings.of_not_modified(request, answer))
-            case Redirected(next_hop):
-                frontier.readmit(next_hop, front=True)
-                return None
-
-    async def failed(
-        self,
-        request: Request,
-        failed: Failed,
-        since: float,
-        frontier: Frontier,
-        fetcher: Fetcher,
-        weather: Weather,
-    ) -> _Ended | None:
-        """What becomes of a request whose attempt, begun at ``since``, has failed."""
-        error, now = failed.error, asyncio.get_running_loop().time()
-        weather.failed(error, request, now)
-        wait = retry.decide(error, request.attempt, self.job.config.retry, random.random())
-        counts = weather.counts(error, since)
-        if counts and wait is None:
-            counts = not await weather.is_silent(error, fetcher.reaches)
-        if not counts:
-            now = asyncio.get_running_loop().time()
-            frontier.readmit(request.uncounted(), not_before=now + weather.pause_s())
-        elif wait is None:
-            return _Ended(endings.of_failure(request, error, failed.timings, failed.url))
-        else:
-            self.meter.retries += 1
-            if error.retry_after_s:
-                frontier.hold(request.host, now + wait)  # said of the server, not of the one URL (RFC 9110 10.2.3)
-            frontier.readmit(request.again(), not_before=now + wait)
-        return None
-
-    def host_meter(self, host: str) -> HostMeter:
-        """The host's counts; the oldest host makes room for a new one."""
-        hosts = self.meter.hosts
-        found = hosts.get(host)
-        if found is None:
-            if len(hosts) >= HOSTS_METERED:
-                del hosts[next(iter(hosts))]
-            found = hosts[host] = HostMeter()
-        return found
-
     async def transform(self, pool: Pool) -> None:
         """``fetched`` → workers → ``ended``. As many of these as batches may be in flight."""
         limits = self.job.config.pool
 
-        def cost(parcel: _Parcel) -> float:
+        def cost(parcel: Parcel) -> float:
             return pool.cost(parcel.response)
 
         while (batch := await self.fetched.take(limits.batch_items, cost=cost, most=limits.batch_s)) is not None:
@@ -322,7 +264,7 @@ class _Run:
             self.meter.transforming -= len(batch)
             for parcel, answer in zip(batch, answers, strict=True):
                 parcel.slot.shrink(sum(len(item.data) for item in answer.items))
-                await self.ended.put(_Ended(endings.of_answer(parcel.response, answer), parcel.slot))
+                await self.ended.put(Ended(endings.of_answer(parcel.response, answer), parcel.slot))
             del batch, answers, parcel, answer  # as in ``fetch``
 
     async def write(self, committer: Committer) -> None:
@@ -349,7 +291,7 @@ class _Run:
         if self.meter.rows_total == self.meter.rows_done:
             await committer.finish()
 
-    async def write_batch(self, batch: Sequence[_Ended], committer: Committer) -> None:
+    async def write_batch(self, batch: Sequence[Ended], committer: Committer) -> None:
         """Some results → sink; their bytes are nobody's after that."""
         with ExitStack() as slots:
             for ended in batch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,8 +58,8 @@ class PolitenessOptions(LimitOptions):
         delay: Least time between two requests to one host.
         rate: Most requests a second to one host. 0 for no bound.
         bandwidth: Most bytes a second from one host. 0 for no bound.
-        hosts: Limits of certain hosts, 'PATTERN name=value ...', as in '*.example.com per_host=2 delay=1s'. Repeatable.
-            In a file they are tables of their own: [hosts."*.example.com"].
+        hosts: Limits of certain hosts, 'PATTERN name=value ...', as in '*.example.com per_host=2 delay=1s'.
+            Repeatable. In a file they are tables of their own: [hosts."*.example.com"].
         pace: adaptive starts with two requests at once at a host and follows how it bears them, never above its
             limits; fixed uses these at once.
         max_retry_after: Longest wait a server may ask for. Rows that it would hold up for longer fail.
@@ -85,13 +85,17 @@ def politeness(said: PolitenessOptions) -> PolitenessConfig:
         UsageError: a value is out of range, or a line of ``--hosts`` is none.
     """
     limits = _limits(said)
-    opt_outs = tuple(each.lower() for each in said.opt_outs if each != OFF)
+    opt_outs = tuple(each.lower() for each in said.opt_outs)
+    if OFF in opt_outs:
+        if len(opt_outs) > 1:
+            raise UsageError("--opt-outs off stands alone: leave it out, or what else is named.")
+        opt_outs = ()
     for each in opt_outs:
         if not re.fullmatch(r"[a-z][a-z-]*", each):
             raise UsageError(f"--opt-outs {each!r} is no directive of X-Robots-Tag, such as noindex.")
     return PolitenessConfig(
         limits=limits,
-        hosts=dict(_of_hosts(each, limits) for each in said.hosts),
+        hosts=_hosts(said.hosts, limits),
         adaptive=said.pace == "adaptive",
         robots=said.robots,
         opt_outs=opt_outs,
@@ -102,6 +106,16 @@ def politeness(said: PolitenessOptions) -> PolitenessConfig:
 
 def _limits(said: LimitOptions) -> HostLimits:
     return HostLimits(said.per_host, said.delay, said.rate, said.bandwidth)
+
+
+def _hosts(lines: Iterable[str], limits: HostLimits) -> dict[str, HostLimits]:
+    hosts: dict[str, HostLimits] = {}
+    for line in lines:
+        pattern, own = _of_hosts(line, limits)
+        if pattern in hosts:
+            raise UsageError(f"--hosts {pattern} is given twice; put its limits together.")
+        hosts[pattern] = own
+    return hosts
 
 
 def _of_hosts(text: str, limits: HostLimits) -> tuple[str, HostLimits]:
@@ -120,6 +134,8 @@ def _of_hosts(text: str, limits: HostLimits) -> tuple[str, HostLimits]:
         found = find(name, known, f" for the host {pattern}")
         if not equals or not value:
             raise UsageError(f"--hosts {pattern}: {name} wants a value, as in {name}=2.")
+        if found.field in values:
+            raise UsageError(f"--hosts {pattern}: {found.name} is given twice.")
         values[found.field] = convert(found, value, f"{found.name} of the host {pattern}")
     own = LimitOptions(
         per_host=limits.per_host, delay=limits.delay_s, rate=limits.rate, bandwidth=limits.bandwidth
@@ -139,5 +155,10 @@ def as_lines(table: object, where: str) -> list[str]:
     for pattern, limits in table.items():
         if not isinstance(limits, Mapping):
             raise UsageError(f'{where} wants a table for each host, as in [hosts."{pattern}"].')
-        lines.append(" ".join([str(pattern), *(f"{name}={value}" for name, value in limits.items())]))
+        if any(
+            isinstance(value, Mapping) for value in limits.values()
+        ):  # TOML takes a bare dot for a table inside
+            raise UsageError(f'{where}: a host with dots is written in quotes, as in [hosts."example.com"].')
+        pairs = ("".join(f"{name}={value}".split()) for name, value in limits.items())  # a "2 MiB" is one value
+        lines.append(" ".join([str(pattern), *pairs]))
     return lines

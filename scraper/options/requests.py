@@ -6,7 +6,6 @@ Must never: repeat a secret in a refusal; repeat a default, each stands once in 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from scraper._version import HOMEPAGE, __version__
 from scraper.config import FetchConfig, SecretsConfig, TlsConfig
 from scraper.errors import UsageError
 from scraper.options.schema import option
+from scraper.policies.addresses import parse_networks
 
 _REQUESTS, _SAFETY = "Requests", "Safety"
 
@@ -25,7 +25,7 @@ _NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 5.5; a tab
 _NOT_IN_A_COMMENT = re.compile(r"[()\\\x00-\x1f\x7f]")  # RFC 9110 5.6.5
 _OURS_TO_SEND = {"content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
 _SECRET = re.compile(r"auth|cookie|token|secret|key|session|password", re.IGNORECASE)
-_HOST = re.compile(r"[^\s*/:@?#\[\]=]+|\[[0-9A-Fa-f:.]+\]")
+_HOST = re.compile(r"[^\s*/:@?#\[\]=,]+|\[[0-9A-Fa-f:.]+\]")
 
 NETRC = "netrc"
 """What ``--auth`` says to have the user's netrc file asked."""
@@ -78,7 +78,7 @@ class SafetyOptions:
 
     allow_net: tuple[str, ...] = option((), split=True, group=_SAFETY)
     downgrade: Literal["follow", "refuse"] = option("follow", group=_SAFETY)
-    insecure: tuple[str, ...] = option((), split=True, group=_SAFETY)
+    insecure: tuple[str, ...] = option((), group=_SAFETY)
     ca_file: str = option(_default(TlsConfig, "ca_file"), group=_SAFETY)
     client_cert: tuple[str, ...] = option((), group=_SAFETY)
 
@@ -116,7 +116,7 @@ def parse_headers(said: Iterable[str]) -> dict[str, str]:
         name, colon, value = text.partition(":")
         key = name.strip(" \t").lower()
         if not colon or not _TOKEN.fullmatch(key):
-            raise UsageError(f"--header wants 'Name: value', not {text!r}.")
+            raise UsageError("--header wants 'Name: value': a name without blanks, a colon, what it is to say.")
         if _NOT_IN_A_VALUE.search(value):
             raise UsageError(f"--header {name.strip()} holds a line break or a control character.")
         if key == "user-agent":
@@ -140,7 +140,11 @@ def secrets(said: RequestOptions) -> SecretsConfig:
     Raises:
         UsageError: an ``--auth`` is none; what it holds is not repeated.
     """
-    auth = dict(_auth(each) for each in said.auth if each != NETRC)
+    auth: dict[str, tuple[str, str]] = {}
+    for origin, both in (_auth(each) for each in said.auth if each != NETRC):
+        if origin in auth:
+            raise UsageError(f"--auth {origin} is given twice; an origin has one user and password.")
+        auth[origin] = both
     return SecretsConfig(auth, NETRC in said.auth, said.cookies, said.cookie_jar)
 
 
@@ -151,7 +155,8 @@ def _auth(text: str) -> tuple[str, tuple[str, str]]:
     normal = _origin(origin)
     if not equals or not colon or not normal or _NOT_IN_A_VALUE.search(both):
         raise UsageError(
-            "--auth wants an origin, and the user and password for it: 'https://example.com=USER:PASSWORD'; or netrc."
+            "--auth wants an origin, and the user and password for it: 'https://example.com=USER:PASSWORD'; "
+            "or netrc."
         )
     return normal, (user, password)
 
@@ -160,13 +165,15 @@ def _origin(text: str) -> str:
     """``scheme://host[:port]`` in lower case, the scheme's own port left out; empty for anything else."""
     try:
         parts = urlsplit(text.strip().lower())
-        host, port = parts.hostname, parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return ""
     own = {"http": 80, "https": 443}
-    if parts.scheme not in own or not host or parts.path.strip("/") or parts.query or parts.username is not None:
-        return ""
     host = f"[{host}]" if ":" in host else host
+    if parts.scheme not in own or not _HOST.fullmatch(host):
+        return ""
+    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
+        return ""
     return f"{parts.scheme}://{host}" if port in (None, own[parts.scheme]) else f"{parts.scheme}://{host}:{port}"
 
 
@@ -196,21 +203,7 @@ def networks(said: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UsageError: one is none.
     """
-    found = []
-    for text in said:
-        try:
-            found.append(str(ipaddress.ip_network(text)))
-        except ValueError:
-            raise UsageError(f"--allow-net {text!r} is no network: {_nearest_network(text)}") from None
-    return tuple(dict.fromkeys(found))
-
-
-def _nearest_network(text: str) -> str:
-    try:
-        meant = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return "write its addresses, as in 127.0.0.0/8 or ::1; names are looked up and cannot be opened."
-    return f"did you mean {meant}?"
+    return tuple(dict.fromkeys(map(str, parse_networks(said))))
 
 
 def tls(said: SafetyOptions) -> TlsConfig:

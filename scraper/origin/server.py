@@ -51,6 +51,7 @@ class Record:
     def forget(self) -> None:
         """Start counting again; connections that are open stay open, and are not counted again."""
         self.connections = 0
+        self.robots = 0
         self.total = 0
         self.peak = self.in_flight
         self.by_url: Counter[str] = Counter()
@@ -74,6 +75,7 @@ class Record:
         """What ``/_stats`` shows."""
         return {
             "total": self.total,
+            "robots": self.robots,
             "connections": self.connections,
             "in_flight": self.in_flight,
             "in_flight_peak": self.peak,
@@ -104,6 +106,10 @@ class Origin:
                 # A look at the counts from outside must not change them.
                 self._record.connections -= 1
             return _whole(await self._own_answer(url))
+        if url == "/robots.txt":
+            # Every run begins with it: counted apart, so that what is counted is what the rows asked for.
+            self._record.robots += 1
+            return await send(request, await self._reply(request, url, self._record.robots))
         started = time.monotonic()
         count = self._record.begin(url)
         try:

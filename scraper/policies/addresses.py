@@ -6,8 +6,8 @@ own network, the metadata service that hands out the keys of a cloud machine. So
 reach is dialled, and what the user opens by name.
 
 The tables are the registries of special-purpose addresses (RFC 6890 and RFC 8190; IANA, "IPv4 Special-Purpose
-Address Registry" and "IPv6 ..."), written out: the answers of ``ipaddress`` differ between patch releases of Python.
-Of IPv6 only 2000::/3 is given out at all (IANA, "IPv6 Global Unicast Address Assignments"), so the rest is refused.
+Address Registry" and "IPv6 ..."), written out: what ``ipaddress`` says differs between patch releases of Python.
+Of IPv6 only 2000::/3 is given out at all (IANA, "IPv6 Global Unicast Address Assignments"): the rest is refused.
 An IPv6 address that carries an IPv4 address leads there through some gateway, and is judged by what it carries.
 
 What cannot be seen from here: a gateway of the user's own network that translates under a prefix of its own choice
@@ -154,6 +154,15 @@ def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
         UsageError: one of them is neither; says which, and what to write.
     """
     return tuple(_network(text.strip()) for text in texts)
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an address, and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def opening(address: str) -> str:

@@ -11,11 +11,12 @@ import base64
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from urllib.parse import unquote_to_bytes
 
 from yarl import URL
 
 from scraper.config import FetchConfig
-from scraper.errors import FetchFailed
+from scraper.errors import UsageError
 from scraper.records import Request
 
 CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"})
@@ -25,14 +26,45 @@ CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-un
 _ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
 
 
+# RFC 9110 5.6.2 and 5.5. Lone surrogates are how bytes that are no UTF-8 arrive, which cannot be sent.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+
+
 def own_headers(config: FetchConfig, accept: str, accept_encoding: str) -> dict[str, str]:
-    """What is sent with every request, wherever it leads: nothing of this is a secret."""
-    return {"User-Agent": config.user_agent, "Accept": accept, "Accept-Encoding": accept_encoding}
+    """What is sent with every request, wherever it leads: nothing of this is a secret.
+
+    Raises:
+        UsageError: one of them cannot be sent.
+    """
+    return _checked({"User-Agent": config.user_agent, "Accept": accept, "Accept-Encoding": accept_encoding})
 
 
 def said_by_user(config: FetchConfig) -> dict[str, str]:
-    """The user's own headers, which replace those of ``own_headers`` whatever their case."""
-    return dict(config.headers)
+    """The user's own headers, which replace those of ``own_headers`` whatever their case.
+
+    Raises:
+        UsageError: one of them cannot be sent, is said twice, or is meant for a proxy alone.
+    """
+    return _checked(config.headers)
+
+
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    """The same headers. What is wrong with a value is said without it: it may be a secret."""
+    names = [name.lower() for name in headers]
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise UsageError(f"{name!r} is no name of a header.")
+        if _NOT_IN_A_VALUE.search(value):
+            raise UsageError(f"The header {name} holds a line break, a control character, or what is no text.")
+        if names.count(name.lower()) > 1:
+            raise UsageError(f"The header {name} is given twice, in two spellings; join the values with a comma.")
+    if "proxy-authorization" in names:
+        raise UsageError(
+            "The header Proxy-Authorization would go to servers: write user and password into the proxy's URL, "
+            "--proxy http://USER:PASSWORD@proxy.example:3128."
+        )
+    return dict(headers)
 
 
 def conditions(request: Request, config: FetchConfig) -> dict[str, str]:
@@ -52,27 +84,22 @@ def conditions(request: Request, config: FetchConfig) -> dict[str, str]:
     return asks
 
 
-def credentials(url: URL, config: FetchConfig, *, at_home: bool) -> dict[str, str]:
-    """User and password of a URL as a header: Basic (RFC 7617), in UTF-8 as browsers send it.
+def userinfo(url: URL) -> tuple[bytes, bytes] | None:
+    """User and password of a URL, percent-decoded; None where it has neither."""
+    if url.raw_user is None and url.raw_password is None:
+        return None
+    return unquote_to_bytes(url.raw_user or ""), unquote_to_bytes(url.raw_password or "")
 
-    Args:
-        url: what is asked.
-        config: what else may say who asks.
-        at_home: ``url`` has the origin of the row, and so have all hops that led there.
+
+def basic(user: bytes, password: bytes) -> str:
+    """Who asks, as a value of Authorization (RFC 7617); user and password in UTF-8, as browsers send them.
 
     Raises:
-        FetchFailed: ``url.invalid`` for a user with a colon in it: where would the password begin? And where the
-            user's own headers say who asks as well.
+        ValueError: the user has a colon in it: where would the password begin?
     """
-    user, password = url.user, url.password
-    if user is None and password is None:
-        return {}
-    if any(name.lower() == "authorization" for name in config.headers):
-        raise FetchFailed("url.invalid", "The URL and the header Authorization both say who asks: leave one out.")
-    if ":" in (user or ""):
-        raise FetchFailed("url.invalid", "The user in the URL has a colon in it, which Basic cannot send.")
-    both = base64.b64encode(f"{user or ''}:{password or ''}".encode()).decode()
-    return {"Authorization": f"Basic {both}"}
+    if b":" in user:
+        raise ValueError("a user with a colon in it, which Basic cannot send")
+    return f"Basic {base64.b64encode(user + b':' + password).decode()}"
 
 
 def _is_date(value: str) -> bool:

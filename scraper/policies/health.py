@@ -15,6 +15,11 @@ to look, and what fails meanwhile does not count as an attempt. An answer, whate
 does the refusal of a stranger, which a network that is gone cannot deliver. After ``wait_s`` it was not the
 network after all: failures count again, until the next answer.
 
+Name servers go away by themselves, and then only hosts that were not looked up before fail: others go on, and
+their answers say that the network is there. So look-ups are counted apart. When ``failures`` names were looked up
+in vain with no answer to any look-up in between, requests pause as well, in the same way. An answer is also that a
+name does not exist, and only a name's first failure counts (see ``scraper.resolver``).
+
 Must never: wait for ever; hold up a run for one host that never answered.
 """
 
@@ -55,80 +60,134 @@ class Change(enum.Enum):
     GIVEN_UP = enum.auto()
 
 
+class Outage:
+    """A time in which what fails does not count, and which ends. Times are seconds of any monotonic clock.
+
+    Attributes:
+        is_on: it is that time; requests are to pause.
+        is_given_up: it lasted for longer than ``wait_s``, so it was no outage: there will not be another one
+            before something has answered.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        self._wait_s = wait_s
+        self._since = 0.0
+        self._until = float("-inf")
+        self.is_on = False
+        self.is_given_up = False
+
+    def __repr__(self) -> str:
+        return f"<Outage: {'on' if self.is_on else 'given up' if self.is_given_up else 'off'}>"
+
+    def may_begin(self) -> bool:
+        """Whether there can be one now."""
+        return not self.is_on and not self.is_given_up and self._wait_s > 0
+
+    def begin(self, now: float) -> Change:
+        """Nothing answers any more."""
+        self.is_on = True
+        self._since = now
+        return Change.GONE
+
+    def end(self, now: float) -> Change:
+        """Something answered."""
+        self.is_given_up = False
+        if not self.is_on:
+            return Change.NOTHING
+        self.is_on = False
+        self._until = now
+        return Change.BACK
+
+    def look(self, now: float) -> Change:
+        """Called now and then while it is on: after ``wait_s`` it is not waited for any longer."""
+        if not self.is_on or now - self._since < self._wait_s:
+            return Change.NOTHING
+        self.end(now)
+        self.is_given_up = True
+        return Change.GIVEN_UP
+
+    def counts(self, began: float) -> bool:
+        """Whether a failed attempt, which began at that time, counts as one of the row's.
+
+        Not while it is on, nor if it was on at any time of the attempt.
+        """
+        return not self.is_on and began > self._until
+
+
 class Health:
     """The network, as far as the attempts tell. Times are seconds of any monotonic clock.
 
     Attributes:
-        is_gone: requests are to pause.
+        outage: the network is gone, or was.
     """
 
     def __init__(self, config: HealthConfig) -> None:
-        self._config = config
+        self._enough = config.failures
         self._known: dict[str, None] = {}
         self._streak = 0
         self._strangers: Counter[str] = Counter()
-        self._gone_since = 0.0
-        self._gone_until = float("-inf")
-        self._given_up = False
-        self.is_gone = False
+        self.outage = Outage(config.wait_s)
 
     def __repr__(self) -> str:
-        state = "gone" if self.is_gone else "given up" if self._given_up else "there"
-        return f"<Health: {state}, {self._streak} failures in a row>"
+        return f"<Health: {self.outage!r}, {self._streak} failures in a row>"
 
     def answered(self, host: str, now: float) -> Change:
         """Something came from ``host`` that was not silence."""
-        self._streak = 0
-        self._strangers.clear()
-        self._given_up = False
+        self._forget()
         if host not in self._known:
             if len(self._known) >= HOSTS_KNOWN:
                 del self._known[next(iter(self._known))]
             self._known[host] = None
-        if not self.is_gone:
-            return Change.NOTHING
-        self._end(now)
-        return Change.BACK
+        return self.outage.end(now)
 
     def failed(self, host: str, class_: str, now: float, *, is_first: bool) -> Change:
         """An attempt at ``host``, a row's first or a further one, failed as one of ``NETWORK_CLASSES``."""
         if class_ == "connect.refused" and host not in self._known:
-            if not self.is_gone:
+            if not self.outage.is_on:
                 return Change.NOTHING
-            self._end(now)
-            return Change.BACK
-        if not is_first or self.is_gone or self._given_up or not self._config.wait_s:
+            self._forget()
+            return self.outage.end(now)
+        if not is_first or not self.outage.may_begin():
             return Change.NOTHING
         if host in self._known:
             self._streak += 1
         elif host in self._strangers or len(self._strangers) < HOSTS_KNOWN:
             self._strangers[host] += 1
-        enough = self._config.failures
+        enough = self._enough
         if self._streak < enough and not (
             self._streak + self._strangers.total() >= STRANGERS_WEIGH * enough and len(self._strangers) >= enough
         ):
             return Change.NOTHING
-        self.is_gone = True
-        self._gone_since = now
-        return Change.GONE
+        return self.outage.begin(now)
 
-    def counts(self, began: float) -> bool:
-        """Whether a failed attempt, which began at that time, counts as one of the row's.
+    def look(self, now: float) -> Change:
+        """See ``Outage.look``."""
+        change = self.outage.look(now)
+        if change is not Change.NOTHING:
+            self._forget()
+        return change
 
-        Not while the network is gone, nor if it was gone at any time of the attempt.
-        """
-        return not self.is_gone and began > self._gone_until
-
-    def looks_for_good(self, now: float) -> Change:
-        """Called now and then while it is gone: after ``wait_s`` it is not waited for any longer."""
-        if not self.is_gone or now - self._gone_since < self._config.wait_s:
-            return Change.NOTHING
-        self._given_up = True
-        self._end(now)
-        return Change.GIVEN_UP
-
-    def _end(self, now: float) -> None:
-        self.is_gone = False
+    def _forget(self) -> None:
         self._streak = 0
         self._strangers.clear()
-        self._gone_until = now
+
+
+class NameHealth:
+    """The name servers, as far as the look-ups tell.
+
+    Attributes:
+        outage: they are gone, or were.
+    """
+
+    def __init__(self, config: HealthConfig) -> None:
+        self._enough = config.failures
+        self.outage = Outage(config.wait_s)
+
+    def __repr__(self) -> str:
+        return f"<NameHealth: {self.outage!r}>"
+
+    def heard(self, unanswered: int, now: float) -> Change:
+        """Called after each look-up in vain: so many names have not been answered since the last answer."""
+        if unanswered < self._enough:
+            return self.outage.end(now)
+        return self.outage.begin(now) if self.outage.may_begin() else Change.NOTHING

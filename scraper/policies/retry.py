@@ -2,7 +2,8 @@
 
 The wait before attempt n + 1 is drawn evenly from 0 to ``wait_s`` * 2^(n-1), at most ``cap_s``: exponential
 backoff with full jitter, so that rows which failed together do not come back together. A server that says how long
-to wait (RFC 9110 10.2.3) is waited for at least that long, or not at all.
+to wait (RFC 9110 10.2.3) is waited for at least that long; what is too long is for the user to say, and so is no
+matter of this module.
 
 Must never: ask again where it cannot help; come back before the server wants it.
 """
@@ -34,11 +35,7 @@ def decide(error: FetchFailed, attempt: int, config: RetryConfig, chance: float)
     if attempt > config.retries or not outcome_class(error.class_).retry:
         return None
     wait = chance * min(config.wait_s * 2.0 ** min(attempt - 1, _DOUBLINGS), config.cap_s)
-    if error.retry_after_s is None:
-        return wait
-    if error.retry_after_s > config.cap_s:
-        return None
-    return max(wait, error.retry_after_s)
+    return max(wait, error.retry_after_s or 0.0)
 
 
 def parse_retry_after(value: str, now_wall: float) -> float | None:

@@ -1,59 +1,116 @@
 """Whose turn it is: requests of many hosts in, the next one that may be asked now out.
 
-    add ──▶ host's queue ──▶ line of hosts ──▶ take … give_back
-      └──▶ times (not before t) ──┘              one permit out per take
+    add ──▶ host's queue ──▶ line of hosts ──▶ gates ──▶ take … give_back
+      └──▶ times (not before t) ──┘   ▲  parked ─┘
+                                      └─invited─┘
 
-A host stands in the line, once, while it has something queued, a free permit, and is not held. ``take`` serves the
-host in front and sends it to the back, so hosts alternate whatever the order of the list.
+A host stands in the line, once, while it has something queued and is neither parked at a gate nor kept back: held
+until a time, shut, or failing. ``take`` serves the host in front and sends it to the back, so hosts alternate
+whatever the order of the list. A host that has its place at one gate keeps it while it waits at the next; as all
+pass their gates in the same order, its own group's and then its address's, no two wait for each other.
 
-Must never: look at a host that the event is not about; have more than ``per_host`` of a host out; lose a request.
+Must never: look at a host that the event is not about; let one pass a gate against its limits; lose a request.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, cast
 
+from scraper.policies.circuit import Circuit, Verdict
+from scraper.policies.gates import NEVER, Gate, Parked
 from scraper.records import Request
 
 NO_HOST = ""
-"""The host of a URL that has none. It needs no permit: such a row ends without anybody being asked."""
+"""The host of a URL that has none. It passes no gates: such a row ends without anybody being asked."""
+
+_ROUNDS = 4
+"""Rounds of a group's requests that count towards the supply: enough for the groups that keep all workers busy to
+keep the list unread as well."""
+
+
+class Gates(Protocol):
+    """Knows which gates a host must pass."""
+
+    def enter(self, host: str) -> tuple[Gate, ...]:
+        """There is something of ``host`` from now on. Its own group's gate comes first."""
+
+    def leave(self, gates: tuple[Gate, ...]) -> None:
+        """There is no more of a host that had these gates."""
+
+
+class Taken(NamedTuple):
+    """A request that is out.
+
+    Attributes:
+        host: whose it is.
+        request: what to ask.
+        is_refused: it is not to be asked, since its host is given up. It has passed no gate.
+    """
+
+    host: str
+    request: Request
+    is_refused: bool
 
 
 class _Host:
     """What is known of a host while there is anything to know; 1 KB or so with its queue."""
 
-    __slots__ = ("deferred", "held_until", "in_line", "is_held", "name", "out", "permits", "queue", "supply")
+    __slots__ = (
+        "alarm_at",
+        "behind",
+        "deferred",
+        "gates",
+        "held_until",
+        "in_line",
+        "is_parked",
+        "is_shut",
+        "name",
+        "out",
+        "places",
+        "queue",
+        "refused",
+        "waiting",
+    )
 
-    def __init__(self, name: str, permits: int | None) -> None:
+    def __init__(self, name: str, gates: tuple[Gate, ...]) -> None:
         self.name = name
-        self.permits = permits  # None: no bound
+        self.gates = gates
         self.queue: deque[Request] = deque()
-        self.out = 0
+        self.out = 0  # those that passed the gates
+        self.refused = 0  # those out that did not
         self.deferred = 0  # requests of ours among the times
-        self.is_held = False  # true exactly while an alarm of ours is among the times
-        self.held_until = 0.0
+        self.held_until = -NEVER
+        self.alarm_at = NEVER  # when we are no longer kept back; never, while we are not
+        self.is_shut = False
         self.in_line = False
-        self.supply = 0
+        self.is_parked = False
+        self.behind: Parked | None = None
+        self.places = 0  # gates, from the first, at which we have a place and have not started
+        self.waiting = 0  # what we have added to the same of our group
+
+    @property
+    def is_kept_back(self) -> bool:
+        return self.is_shut or self.alarm_at < NEVER
 
 
-_Time = tuple[float, int, _Host, Request | None, bool]
-"""When, tie-breaker, host, the request to queue then or None for the end of a hold, whether in front."""
+_Time = tuple[float, int, _Host | Gate, Request | None, bool]
+"""When, tie-breaker, whose, the request to queue then or None for an alarm, whether in front."""
 
 
 class Turns:
     """Fair turns between hosts, O(1) an event, O(log n) for what waits for a time.
 
     Args:
-        per_host: most requests of one host that may be out at once.
-        supply_per_host: how many queued requests of a host count towards ``supply``.
+        gates: which gates a host passes.
+        circuit: of a host that fails, None of the others.
     """
 
-    def __init__(self, per_host: int, supply_per_host: int) -> None:
-        if per_host < 1 or supply_per_host < 1:
-            raise ValueError("a host needs at least one permit, and to count for at least one request")
-        self._per_host = per_host
-        self._supply_per_host = supply_per_host
+    def __init__(self, gates: Gates, circuit: Callable[[str], Circuit | None]) -> None:
+        self._gates = gates
+        self._circuit = circuit
         self._hosts: dict[str, _Host] = {}
         self._line: deque[_Host] = deque()
         self._times: list[_Time] = []
@@ -65,7 +122,7 @@ class Turns:
         self.deferred = 0
         """Requests that wait for a time."""
         self.supply = 0
-        """Requests that could go out soon: of each host that is not held, as many as ``supply_per_host``."""
+        """Requests that could go out soon: of each group, of what is not kept back, as many as it may send."""
 
     def __repr__(self) -> str:
         return f"<Turns {self.hosts} hosts, {self.queued} queued, {self.out} out, {self.deferred} deferred>"
@@ -80,6 +137,11 @@ class Turns:
         entry = self._hosts.get(host)
         return len(entry.queue) + entry.deferred if entry else 0
 
+    def gates_of(self, host: str) -> tuple[Gate, ...]:
+        """The gates of a host of which there is anything; none of another."""
+        entry = self._hosts.get(host)
+        return entry.gates if entry else ()
+
     def add(
         self, host: str, request: Request, now: float, *, front: bool = False, not_before: float = 0.0
     ) -> None:
@@ -92,45 +154,93 @@ class Turns:
         else:
             self._queue(entry, request, front)
 
-    def take(self, now: float) -> tuple[str, Request] | None:
-        """The next request and its host, one permit of which is now out; None if nothing may go yet."""
+    def take(self, now: float) -> Taken | None:
+        """The next request, which is out from now on; None if nothing may go yet."""
         self._strike(now)
         while self._line:
             entry = self._line.popleft()
             entry.in_line = False
-            if entry.is_held:
-                continue  # since it lined up; each hold costs one such look, once
-            request = entry.queue.popleft()
-            entry.out += 1
-            self.queued -= 1
-            self.out += 1
-            self._settle(entry)
-            return entry.name, request
+            if entry.is_kept_back:
+                continue  # since it lined up; each time costs one such look, once
+            circuit = self._circuit(entry.name)
+            verdict = circuit.verdict(now) if circuit else Verdict.GO
+            if verdict is Verdict.REFUSE:
+                self._drop_places(entry, now)
+                return self._refuse(entry)
+            if circuit is not None and verdict is Verdict.WAIT:
+                self._keep_back(entry, circuit.look_again_at(), now)
+            elif self._pass(entry, now):
+                taken = self._start(entry, now)
+                if circuit is not None and circuit.is_open:
+                    circuit.probe = taken.request.row
+                return taken
         return None
 
-    def give_back(self, host: str) -> None:
-        """Give back the permit of a request that was taken.
+    def give_back(self, taken: Taken, now: float) -> None:
+        """A request that was taken is no longer out.
 
         Raises:
-            ValueError: nothing of ``host`` is out.
+            ValueError: nothing of its host is out.
         """
-        entry = self._hosts.get(host)
-        if entry is None or entry.out == 0:
-            raise ValueError(f"no permit of {host!r} is out")
-        entry.out -= 1
+        entry = self._hosts.get(taken.host)
+        if entry is None or not (entry.refused if taken.is_refused else entry.out):
+            raise ValueError(f"nothing of {taken.host!r} is out")
         self.out -= 1
+        if taken.is_refused:
+            entry.refused -= 1
+        else:
+            entry.out -= 1
+            for gate in entry.gates:
+                gate.out -= 1
+                gate.taken -= 1
+                if gate.parked is not None:
+                    self._invite(gate, now)
         self._settle(entry)
+
+    # What keeps a host back, and lets it go on.
 
     def hold(self, host: str, until: float, now: float) -> None:
         """Let nothing more of ``host`` go before ``until``. Holds only ever get longer."""
-        if until <= now:
-            return
+        if until > now:
+            entry = self._entry(host)
+            entry.held_until = max(entry.held_until, until)
+            self._keep_back(entry, until, now)
+
+    def shut(self, host: str, now: float) -> None:
+        """Let nothing more of ``host`` go until it is reopened."""
         entry = self._entry(host)
-        entry.held_until = max(entry.held_until, until)
-        if not entry.is_held:
-            entry.is_held = True
-            self._push(until, entry, None, False)
+        entry.is_shut = True
+        self._drop_places(entry, now)
+        self._settle(entry)
+
+    def reopen(self, host: str) -> None:
+        """The contrary of ``shut``."""
+        if (entry := self._hosts.get(host)) is not None:
+            entry.is_shut = False
             self._settle(entry)
+
+    def reconsider(self, host: str) -> None:
+        """The circuit of ``host`` has changed: keep it back no longer on its account."""
+        entry = self._hosts.get(host)
+        if entry is not None and entry.alarm_at < NEVER:
+            entry.alarm_at = NEVER
+            if entry.held_until > -NEVER:
+                self._alarm(entry, entry.held_until)
+            self._settle(entry)
+
+    # What happens to gates.
+
+    def changed(self, gate: Gate, now: float) -> None:
+        """The limit or the gap of a gate is another."""
+        self._count(gate, 0)
+        self._invite(gate, now)
+
+    def join(self, host: str, gate: Gate) -> None:
+        """``host``, of which there is something, passes ``gate`` as well from now on; what is out has passed."""
+        entry = self._hosts[host]
+        entry.gates = (*entry.gates, gate)
+        gate.out += entry.out
+        gate.taken += entry.out
 
     def next_time(self) -> float | None:
         """When ``take`` may give more than it does now, without any other event; None if never."""
@@ -139,12 +249,17 @@ class Turns:
     def _entry(self, host: str) -> _Host:
         entry = self._hosts.get(host)
         if entry is None:
-            entry = self._hosts[host] = _Host(host, None if host == NO_HOST else self._per_host)
+            entry = self._hosts[host] = _Host(host, () if host == NO_HOST else self._gates.enter(host))
         return entry
 
-    def _push(self, when: float, entry: _Host, request: Request | None, front: bool) -> None:
+    def _push(self, when: float, entry: _Host | Gate, request: Request | None, front: bool) -> None:
         self._ticket += 1  # equal times come out in the order they went in
         heapq.heappush(self._times, (when, self._ticket, entry, request, front))
+
+    def _alarm(self, whose: _Host | Gate, when: float) -> None:
+        """One alarm of each counts, the one that it knows of; others in the heap have been forgotten."""
+        whose.alarm_at = when
+        self._push(when, whose, None, False)
 
     def _queue(self, entry: _Host, request: Request, front: bool) -> None:
         if front:
@@ -154,31 +269,123 @@ class Turns:
         self.queued += 1
         self._settle(entry)
 
+    def _keep_back(self, entry: _Host, until: float, now: float) -> None:
+        if entry.alarm_at == NEVER:
+            self._alarm(entry, until)
+            self._drop_places(entry, now)
+            self._settle(entry)
+
     def _strike(self, now: float) -> None:
         """Let come what has come."""
         while self._times and self._times[0][0] <= now:
-            _, _, entry, request, front = heapq.heappop(self._times)
-            if request is not None:
-                entry.deferred -= 1
+            when, _, whose, request, front = heapq.heappop(self._times)
+            if isinstance(whose, Gate):
+                if when == whose.alarm_at:
+                    whose.alarm_at = NEVER
+                    self._invite(whose, now)
+            elif request is not None:
+                whose.deferred -= 1
                 self.deferred -= 1
-                self._queue(entry, request, front)
-            elif entry.held_until > now:
-                self._push(entry.held_until, entry, None, False)  # was held for longer meanwhile
-            else:
-                entry.is_held = False
-                self._settle(entry)
+                self._queue(whose, request, front)
+            elif when == whose.alarm_at:
+                whose.alarm_at = NEVER
+                if whose.held_until > now:
+                    self._alarm(whose, whose.held_until)  # was held for longer meanwhile
+                else:
+                    whose.held_until = -NEVER
+                    self._settle(whose)
+
+    # The gates' side.
+
+    def _pass(self, entry: _Host, now: float) -> bool:
+        """Take a place at each gate; where there is none, park there."""
+        for gate in entry.gates[: entry.places]:
+            if not gate.may_start(now):
+                self._drop_places(entry, now)
+                entry.is_parked = True
+                gate.park_in_front(entry)
+                self._wake(gate, now)
+                return False
+        while entry.places < len(entry.gates):
+            gate = entry.gates[entry.places]
+            if gate.parked is not None or not gate.has_place(now):
+                entry.is_parked = True
+                gate.park(entry)
+                self._wake(gate, now)
+                return False
+            gate.taken += 1
+            entry.places += 1
+        return True
+
+    def _drop_places(self, entry: _Host, now: float) -> None:
+        places, entry.places = entry.places, 0
+        for gate in entry.gates[:places]:
+            gate.taken -= 1
+            self._invite(gate, now)
+
+    def _invite(self, gate: Gate, now: float) -> None:
+        """Let as many of the parked go on as the gate has places for."""
+        while gate.parked is not None and gate.has_place(now):
+            entry = cast("_Host", gate.unpark())
+            entry.is_parked = False
+            if not entry.is_kept_back:
+                if entry.gates[entry.places] is gate:  # else it was kept back meanwhile, and begins anew
+                    gate.taken += 1
+                    entry.places += 1
+                entry.in_line = True
+                self._line.append(entry)
+        self._wake(gate, now)
+
+    def _wake(self, gate: Gate, now: float) -> None:
+        """Be back when nothing but the gap is in the way of who is parked."""
+        when = gate.opens_at
+        if gate.parked is not None and gate.taken < gate.limit and now < when < gate.alarm_at:
+            self._alarm(gate, when)
+
+    # One request goes.
+
+    def _start(self, entry: _Host, now: float) -> Taken:
+        for gate in entry.gates:
+            gate.start(now)
+            if gate.parked is not None:
+                self._wake(gate, now)
+        entry.places = 0
+        entry.out += 1
+        return self._taken(entry, is_refused=False)
+
+    def _refuse(self, entry: _Host) -> Taken:
+        entry.refused += 1
+        return self._taken(entry, is_refused=True)
+
+    def _taken(self, entry: _Host, *, is_refused: bool) -> Taken:
+        self.queued -= 1
+        self.out += 1
+        taken = Taken(entry.name, entry.queue.popleft(), is_refused)
+        self._settle(entry)
+        return taken
 
     def _settle(self, entry: _Host) -> None:
         """Bring the line, the supply and the table in step with one host that changed."""
-        waiting = len(entry.queue)
-        has_permit = entry.permits is None or entry.out < entry.permits
-        if waiting and has_permit and not entry.is_held and not entry.in_line:
+        queued, is_kept_back = len(entry.queue), entry.is_kept_back
+        waiting = 0 if is_kept_back else queued
+        if waiting and not entry.in_line and not entry.is_parked:
             entry.in_line = True
             self._line.append(entry)
-        supply = 0 if entry.is_held else waiting
-        if entry.permits is not None and supply > self._supply_per_host:
-            supply = self._supply_per_host
-        self.supply += supply - entry.supply
-        entry.supply = supply
-        if not (waiting or entry.out or entry.deferred or entry.is_held):
+        if waiting != entry.waiting:
+            more, entry.waiting = waiting - entry.waiting, waiting
+            if entry.gates:
+                self._count(entry.gates[0], more)
+            else:
+                self.supply += more
+        if not (queued or entry.out or entry.refused or entry.deferred or is_kept_back):
             del self._hosts[entry.name]
+            if entry.gates:
+                self._gates.leave(entry.gates)
+
+    def _count(self, gate: Gate, more: int) -> None:
+        """So many more requests of a group wait. With a gap, no more than one of them can go soon."""
+        gate.waiting += more
+        supply = min(gate.waiting, 1 if gate.gap_s else _ROUNDS * gate.limit)
+        if supply != gate.supply:
+            self.supply += supply - gate.supply
+            gate.supply = supply

@@ -1,154 +1,179 @@
 """Which URLs can be dialled, and which ask for the same.
 
-In: the text of a URL. Out: the URL, quoted, its host in ASCII; or FetchFailed. And a digest of what a row asks.
+In: the text of a URL. Out: the URL as the WHATWG standard normalises it, to be dialled as it stands; or
+FetchFailed. And a digest of what a row asks.
 
-Must never: guess. Where the URL standard and a lenient reader could disagree on the host, the row fails with a
-sentence that says what to write instead, so that the host dialled is the one the list means.
+Must never: dial another host than a browser would; let anything onto the wire that the normal form does not have;
+repeat a password in a message.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from yarl import URL
 
 from scraper.errors import FetchFailed
+from scraper.policies.secrets import MASK, mask_userinfo
+from scraper.whatwg import MAX_HOST, MAX_LENGTH, PLAIN_HOST, is_http, normal, obstacle
 
-MAX_LENGTH = 32_768
-"""Longest URL. RFC 9110 4.1 asks for 8,000 octets at least; servers answer 414 well before this."""
+# What is its own normal form: most URLs, at half the time.
+_PLAIN = re.compile(
+    rf"https?://({PLAIN_HOST})(?:/(?!\.|%2[Ee])[A-Za-z0-9_.~!$&'()*+,;=:@%-]*)+"
+    r"(?:\?[A-Za-z0-9_.~!$&()*+,;=:@%/?-]+)?",
+    re.ASCII,
+)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
-# Lone surrogates are how bytes that are no UTF-8 arrive; quoting would drop them silently.
-_NEVER_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_AUTHORITY = re.compile(r"//[^/?#]*")
-_PORT = re.compile(r":([^:@\]]*)$")  # int() would take signs, underscores and the digits of any script
-_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
-_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")  # wider than RFC 952: hosts with _ and with - at an end exist
-_NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
+_BEFORE = re.compile(r"[^A-Za-z]+(?=https?:)", re.IGNORECASE)  # quotes, brackets, a byte order mark
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_REMOVED = str.maketrans("", "", "\t\n\r")
+_C0_OR_SPACE = "".join(map(chr, range(0x21)))
+_PORT = re.compile(r"[0-9]*")
+_PORT_AND_REST = re.compile(r"[0-9]{1,5}(?:[/\\?#].*)?", re.DOTALL)
+_NOT_IN_A_HOST = re.compile(r"[\x00-\x20#%/:<>?@\[\\\]^|\x7f]")  # 3.1, forbidden domain code points
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 
-
-# What is dialled as it stands, apart from its host: most URLs, at a fifth of the time.
-_PLAIN = re.compile(
-    r"https?://([a-z0-9.-]+)(?:/(?!\.)[A-Za-z0-9_.~!$&'()*+,;=:@-]*)+(?:\?[A-Za-z0-9_.~!$&'()*+,;=:@/-]+)?"
+_WITHOUT_PORTS = frozenset(
+    ("about", "blob", "cid", "data", "file", "ftp", "geo", "javascript", "mailto", "mid", "tel", "urn", "ws")
 )
+"""Schemes after whose colon a number is no port."""
+
+# RFC 3986 2.3: what means the same percent-encoded and not.
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _to_json = json.JSONEncoder(sort_keys=True).encode
 
 
 def check(url: str) -> URL:
-    """The URL to dial.
+    """The URL to dial: what the WHATWG standard accepts, in its normal form, all of it printable ASCII.
+
+    Backslashes and odd numbers of slashes, tabs and line breaks within, white space round it, numbers for IPv4
+    addresses, dot segments and default ports all come out as browsers would send them. Userinfo and fragment are
+    kept; whoever sends the request leaves them out.
 
     Raises:
-        FetchFailed: ``url.scheme`` for anything but http and https, ``url.invalid`` for what is no complete URL.
+        FetchFailed: ``url.scheme`` for anything but http and https; ``url.invalid`` for what the standard calls a
+            failure, and for what it does not and nobody can dial: port 0, hosts that DNS cannot carry, more than
+            ``MAX_LENGTH`` characters.
     """
-    text = url.strip(" \t\r\n")
-    if len(text) > MAX_LENGTH:
-        raise _invalid(f"A URL of {len(text)} characters; the longest that is asked for has {MAX_LENGTH}.")
-    found = _NEVER_IN_A_URL.search(text)
-    if found:
-        raise _invalid(f"{found[0]!r} inside the URL: write {_quoted(found[0])} where it is meant.")
-    _check_scheme(text)
-    authority = _AUTHORITY.match(text, text.index(":") + 1)
-    if authority is None or authority[0] in ("//", "//:"):
-        raise _invalid(f"{_short(text)} names no host.")
-    if "\\" in authority[0]:
-        raise _invalid(f"{_short(text)} has a backslash before its path: write /.")
-    port_text = _PORT.search(authority[0])
-    if port_text and port_text[1].strip("0123456789"):
-        raise _invalid(f"{_short(text)} names no port that is a number.")
-    try:
-        parsed = URL(text)
-        if parsed.raw_host and parsed.raw_host != parsed.raw_host.lower():  # beside what only IDNA 2003 knows
-            parsed = parsed.with_host(parsed.raw_host.lower())
-        host, port = parsed.raw_host, parsed.explicit_port
-    except ValueError as error:  # covers bad ports, brackets, IDNA and text that is no Unicode
-        raise _invalid(f"{_short(text)} is no URL: {_first_line(error)}.") from None
-    if not host:
-        raise _invalid(f"{_short(text)} names no host.")
-    if port == 0:
-        raise _invalid(f"{_short(text)} names port 0, which nothing can listen on.")
-    fault = _host_fault(f"[{host}]" if "[" in authority[0] else host)
-    if fault:
-        raise _invalid(fault)
-    return parsed
+    plain = _PLAIN.fullmatch(url)
+    if plain and len(url) <= MAX_LENGTH and len(plain[1]) <= MAX_HOST:
+        return URL(url, encoded=True)
+    if len(url) > MAX_LENGTH:
+        raise _invalid(f"A URL of {len(url)} characters; the longest that is asked for has {MAX_LENGTH}.")
+    dialled = normal(url)
+    if not is_http(dialled):
+        raise _refusal(url)
+    in_the_way = obstacle(dialled)
+    if in_the_way:
+        raise _invalid(in_the_way)
+    return URL(dialled, encoded=True)
+
+
+def canonical(url: URL) -> str:
+    """A checked URL in the form in which URLs that ask for the same are the same text.
+
+    That is the WHATWG normal form without its fragment, which is never sent (RFC 9110 7.1), and with the
+    percent-encodings of RFC 3986 6.2.2: ``%7e``, ``%7E`` and ``~`` are one. Never dialled, because servers exist
+    that redirect from one of these to another. Case and order stay as they are in path and query.
+    """
+    text = str(url).partition("#")[0]
+    return _ENCODED.sub(_plainest, text) if "%" in text else text
 
 
 def sameness(url: str, caption: str | None = None, columns: Mapping[str, object] | None = None) -> bytes | None:
     """A digest of what a row asks for, 16 bytes; None where the URL is not one that is dialled.
 
-    URLs are the same where the same is sent to the same server: in ``check``'s form, which is the normal one of
-    RFC 3986 6.2.2 and 6.2.3, without the fragment (RFC 9110 7.1) and with ``/`` for an empty path. The query stays
-    as it is and in its order. With another caption, or other columns, a row is another sample.
+    URLs are the same where their ``canonical`` form is. With another caption, or other columns, a row is another
+    sample.
     """
-    plain = _PLAIN.fullmatch(url) if len(url) <= MAX_LENGTH else None
-    if plain and not _host_fault(plain[1]):
+    plain = _PLAIN.fullmatch(url) if "%" not in url else None
+    if plain and len(url) <= MAX_LENGTH and len(plain[1]) <= MAX_HOST:
         asked = url
     else:
         try:
-            checked = check(url)
+            asked = canonical(check(url))
         except FetchFailed:
             return None
-        asked = str(checked.with_fragment(None))
-        if checked.raw_path_qs == "/" and not asked.endswith("/"):
-            asked += "/"
     if caption is not None or columns:
         asked += "\n" + _to_json((caption, columns or {}))  # no URL has a line break in it
     return hashlib.blake2b(asked.encode(), digest_size=16).digest()
 
 
-def _check_scheme(text: str) -> None:
-    if text[:7].lower() == "http://" or text[:8].lower() == "https://":
-        return
-    match = _SCHEME.fullmatch(text)
+def _plainest(encoded: re.Match[str]) -> str:
+    char = chr(int(encoded[0][1:], 16))
+    return char if char in _UNRESERVED else encoded[0].upper()
+
+
+def _refusal(url: str) -> FetchFailed:
+    """What to say of a text that is no URL, or one of another scheme."""
+    found = _SURROGATE.search(url)
+    if found:
+        return _invalid(f"{found[0]!r} inside the URL: {_instead(found[0])}.")
+    text = url.strip(_C0_OR_SPACE).translate(_REMOVED)  # as the standard's parser begins (4.4)
     if not text:
-        raise _invalid("An empty URL.")
-    # "example.com:8080/x" and "localhost:8080" read as schemes, and are meant as hosts.
-    if match is None or "." in match[1] or match[2][:1].isdigit():
-        raise _invalid(f"{_short(text)} has no scheme: write https://{_short(text.lstrip('/'))[1:-1]}.")
-    scheme = match[1].lower()
+        return _invalid("An empty URL.")
+    before = _BEFORE.match(text)
+    if before:
+        return _invalid(f"{_short(before[0])} stands before the URL: leave it out.")
+    match = _SCHEME.fullmatch(text)
+    scheme, rest = (match[1].lower(), match[2]) if match else ("", "")
     if scheme not in ("http", "https"):
-        raise FetchFailed("url.scheme", f"{scheme}: URLs are not fetched, only http and https.")
-    raise _invalid(f"{_short(text)} is no URL: write {scheme}:// and then the host.")
+        # "example.com:8080/x" and "localhost:8080" read as schemes, and are meant as hosts.
+        is_host = "." in scheme or (_PORT_AND_REST.fullmatch(rest) and scheme not in _WITHOUT_PORTS)
+        if not scheme or is_host:
+            return _invalid(f"{_short(text)} has no scheme: write https://{_short(text.lstrip(':/'))[1:-1]}.")
+        return FetchFailed("url.scheme", f"{scheme[:60]}: URLs are not fetched, only http and https.")
+    authority = re.split(r"[/\\?#]", rest.lstrip("/\\"), maxsplit=1)[0]
+    shown = _short(text)
+    if "@" not in authority and f"{MASK}@" in shown:
+        return _invalid(f"{shown} has a password with / or ? or # in it: write %2F, %3F or %23.")
+    return _invalid(_authority_fault(shown, authority.rpartition("@")[2]))
 
 
-@functools.lru_cache(maxsize=4096)
-def _host_fault(host: str) -> str:
-    """What is wrong with an encoded host; empty if nothing is."""
-    if host.startswith("["):
-        return _ipv6_fault(host[1:-1])
-    labels = host.removesuffix(".").split(".")
-    if _NUMBER.fullmatch(labels[-1]):
-        # What ends in a number is an IPv4 address (WHATWG URL 3.5); only the usual form of one is dialled.
-        if not _IPV4.fullmatch(host):
-            return f"{_short(host)} is neither a host name nor an IPv4 address in dotted form."
-        return ""
-    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        return f"{_short(host)} is no valid host name."
-    if not all(_is_idna(label) for label in labels if label.startswith("xn--")):
-        return f"{_short(host)} is no valid international host name (IDNA)."
-    return ""
+def _authority_fault(shown: str, place: str) -> str:
+    """What is wrong with ``host:port``, if the standard finds that something is.
+
+    Args:
+        shown: the URL, as it stands in messages.
+        place: all that its authority has behind the userinfo.
+    """
+    host, bracket, port = place.rpartition("]") if place.startswith("[") else ("", "", place)
+    if bracket:
+        if "%" in host:
+            return "An IPv6 zone cannot be part of a URL."
+        if not normal(f"http://{host}]/"):
+            return f"{_short(host[1:])} in brackets is no IPv6 address."
+        name, colon, port = "", *port.partition(":")[1:]
+        if not colon:
+            return f"{shown} is no URL: only a port or / can follow the brackets."
+    else:
+        name, _, port = port.partition(":")
+        if not name:
+            return f"{shown} names no host."
+        if name.startswith("["):
+            return f"{shown} is no URL: its host has no closing bracket."
+    if not _PORT.fullmatch(port):
+        return f"{shown} names no port that is a number."
+    if len(port.lstrip("0")) > 5 or int(port or 0) > 65535:
+        return f"{shown} names a port above 65535, which is the highest."
+    return _name_fault(unquote(name))
 
 
-def _ipv6_fault(address: str) -> str:
-    if "%" in address:
-        return "An IPv6 zone cannot be part of a URL."
-    try:
-        ipaddress.IPv6Address(address)
-    except ValueError:
-        return f"{_short(address)} in brackets is no IPv6 address."
-    return ""
-
-
-def _is_idna(label: str) -> bool:
-    """Whether a label that says it is encoded is what its text is encoded as (WHATWG URL 3.3, domain to ASCII)."""
-    try:
-        return URL(f"http://{label[4:].encode().decode('punycode')}/").raw_host == label
-    except ValueError:
-        return False
+def _name_fault(name: str) -> str:
+    found = _NOT_IN_A_HOST.search(name)
+    if found:
+        return f"{found[0]!r} cannot stand in a host name, as it does in {_short(name)}."
+    if _NUMBER.fullmatch(name.removesuffix(".").rpartition(".")[2]):
+        return f"{_short(name)} ends in a number, and is no IPv4 address."
+    if not name.isascii() or "xn--" in name.lower():
+        return f"{_short(name)} is no valid international host name (IDNA)."
+    return f"{_short(name)} is no valid host name."
 
 
 def _invalid(sentence: str) -> FetchFailed:
@@ -157,17 +182,12 @@ def _invalid(sentence: str) -> FetchFailed:
 
 def _short(text: str) -> str:
     """The text for a message: escaped, without userinfo, and not longer than a line."""
-    text = re.sub(r"//[^/?#]*@", "//***@", text)
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    text = mask_userinfo(text)
+    shown = repr(text)
+    return shown if len(shown) <= 62 else shown[:58] + "..." + shown[0]
 
 
-def _quoted(character: str) -> str:
-    escaped = "\udc80" <= character <= "\udcff"
-    raw = character.encode("utf-8", "surrogateescape" if escaped else "replace")
-    return "".join(f"%{byte:02X}" for byte in raw)
-
-
-def _first_line(error: ValueError) -> str:
-    if isinstance(error, UnicodeError):
-        return "it holds characters that cannot be encoded"
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
+def _instead(surrogate: str) -> str:
+    if "\udc80" <= surrogate <= "\udcff":  # a byte (surrogateescape)
+        return f"write %{ord(surrogate) - 0xDC00:02X} where it is meant"
+    return "it stands for no character, leave it out"

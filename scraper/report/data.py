@@ -14,6 +14,7 @@ from typing import Literal
 
 from scraper.errors import OutcomeClass, State, outcome_class
 from scraper.ledger import LedgerReader, Recorded, Run, RunMeta
+from scraper.ledger_hosts import HostRecord
 from scraper.ledger_pass import LastPass, option_of
 from scraper.ledger_reader import Commit, HostTotals
 from scraper.outdir import OutputFolder
@@ -108,6 +109,8 @@ class Report:
         started_by: what can go on; see ``started_by``.
         hosts_total: how many hosts there are.
         hosts: those with the most rows.
+        treatment: how hosts were treated and why, those asked most.
+        guards: what runs were allowed beyond the defaults, in sentences.
         sizes: (least size in bytes, rows), a power of two apart, ascending.
         slots: the rate over running time.
         percentiles_ms: 50, 90, 99 → milliseconds within which that share of the asked rows ended.
@@ -132,6 +135,8 @@ class Report:
     started_by: StartedBy = "program"
     hosts_total: int = 0
     hosts: Sequence[HostTotals] = ()
+    treatment: Sequence[HostRecord] = ()
+    guards: Sequence[str] = ()
     sizes: Sequence[tuple[int, int]] = ()
     slots: Sequence[RateSlot] = ()
     percentiles_ms: Mapping[int, float] = field(default_factory=dict)
@@ -171,6 +176,8 @@ class Report:
             started_by=started_by(meta) if meta else "program",
             hosts_total=hosts_total,
             hosts=hosts,
+            treatment=reader.treatment(TOP_HOSTS),
+            guards=reader.guards(),
             sizes=_by_powers(reader.sizes()),
             slots=_slots(runs, reader.commits()),
             percentiles_ms=_percentiles(reader.durations()),

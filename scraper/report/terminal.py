@@ -9,11 +9,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from scraper.ledger_hosts import HostRecord
 from scraper.log import escaped
 from scraper.report.data import Failure, Report
 from scraper.units import show_bytes, show_count, show_ms, show_rate, show_seconds, show_share
 
 MOST_CLASSES = 12
+MOST_HOSTS = 5
 
 
 def render_terminal(report: Report, width: int = 100) -> str:
@@ -28,6 +30,8 @@ def render_summary(report: Report, width: int = 100) -> str:
         lines += ["", *_classes("failed because", report.failures)]
     if report.skips:
         lines += ["", *_classes("skipped because", report.skips)]
+    if slowed := [one for one in report.treatment if one.why or one.throttled or one.refused]:
+        lines += ["", *_hosts(slowed)]
     return "\n".join(line[:width].rstrip() for line in lines)
 
 
@@ -59,6 +63,8 @@ def _summary(report: Report) -> Iterator[str]:
     if report.percentiles_ms:
         marks = ", ".join(f"{percent} % in {show_ms(ms)}" for percent, ms in report.percentiles_ms.items())
         yield f"  latency  {marks}"
+    for said in report.guards:
+        yield f"  without  {escaped(said)}"
     if report.asked_again:
         yield f"  again    {report.asked_again}"
 
@@ -77,8 +83,23 @@ def _classes(title: str, failures: Sequence[Failure]) -> Iterator[str]:
         yield f"  and {rest} more class{'es' if rest > 1 else ''}, {show_count(left)} rows"
 
 
+def _hosts(slowed: Sequence[HostRecord]) -> Iterator[str]:
+    """The hosts that set the pace, and how."""
+    shown = [(escaped(one.host)[:40], one) for one in slowed[:MOST_HOSTS]]
+    wide = max(len("held back by"), *(len(name) for name, _ in shown))
+    yield f"  {'held back by':<{wide}}  requests  a second  at once    delay  429, 503  refused  why"
+    for name, one in shown:
+        delay = show_ms(one.delay_s * 1000) if one.delay_s else "-"
+        rate = show_rate(one.rate) if one.rate else "-"
+        counts = f"{show_count(one.requests):>8}  {rate:>8}  {one.at_once:>7}  {delay:>7}"
+        no = f"{show_count(one.throttled):>8}  {show_count(one.refused):>7}"
+        yield f"  {name:<{wide}}  {counts}  {no}  {escaped(one.why)}"
+    if rest := len(slowed) - len(shown):
+        yield f"  and {rest} more; report.html has the twenty that were asked most"
+
+
 def _where(report: Report) -> Iterator[str]:
-    out = shlex.quote(str(report.out))
+    out = escaped(shlex.quote(str(report.out)))
     if (report.out / "report.html").is_file():
         yield f"  look at      {escaped(str(report.out / 'report.html'))}"
     if report.failed:

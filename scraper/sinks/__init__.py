@@ -27,21 +27,27 @@ SINKS = {
 __all__ = ["SINKS", "OutputFormat", "output_of", "sink_named"]
 
 
-def output_of(name: str, rows_per_shard: int) -> Callable[[Path, SinkState], Sink]:
+def output_of(name: str, rows_per_shard: int, template: str | None = None) -> Callable[[Path, SinkState], Sink]:
     """What a Pipeline opens its sink with.
 
     Args:
         name: one of the table.
         rows_per_shard: for those that have shards; the others have no use for it.
+        template: what files are called, for those that write files; None for what they are called by default.
 
     Raises:
-        UsageError: there is no such name, or the number is out of range.
+        UsageError: there is no such name, the number is out of range, or the template is none or not for this one.
     """
     if rows_per_shard < 1:
         raise UsageError("--number-sample-per-shard must be at least 1.")
     factory = sink_named(name)
-    has_shards = "rows_per_shard" in inspect.signature(factory).parameters
-    return factory(rows_per_shard=rows_per_shard) if has_shards else factory()
+    settings = inspect.signature(factory).parameters
+    said: dict[str, object] = {"rows_per_shard": rows_per_shard} if "rows_per_shard" in settings else {}
+    if template is not None:
+        if "template" not in settings:
+            raise UsageError(f"--name is for --output-format files: what {name} writes has names of its own.")
+        said["template"] = template
+    return factory(**said)
 
 
 def sink_named(name: str) -> Callable[..., Callable[[Path, SinkState], Sink]]:

@@ -3,6 +3,9 @@
 In: paths and bytes. Out: SinkFailed with one sentence for whatever the operating system says no to.
 Must never: block the event loop; follow a symbolic link to a file; go on after a step has failed.
 
+Where whole trees of folders are written, ``scraper.sinks.tree`` holds the folders open, and the steps get their
+descriptors as ``at``: then no part of a path is walked again, and no link can have taken its place.
+
 Every step announces itself through ``Disk.step`` before it is made. That does nothing here; the Disk of
 ``scraper.testing.disk`` fails, or stops the world, at the n-th of them.
 """
@@ -160,11 +163,26 @@ class Disk:
         if not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
-    def put(self, path: Path, data: bytes | memoryview, *, durable: bool = False) -> None:
-        """Write a whole file, under a name that nobody else reads yet."""
-        with _naming(path):
+    def make_name(self, path: Path, at: int) -> None:
+        """Make a folder in an open one; another thread may have made it meanwhile."""
+        self.step("mkdir", path)
+        with naming(path), suppress(FileExistsError):
+            os.mkdir(path.name, dir_fd=at)
+
+    def put(self, path: Path, data: bytes | memoryview, *, durable: bool = False, at: int | None = None) -> None:
+        """Write a whole new file, under a name that nobody else reads yet.
+
+        Args:
+            path: of the file.
+            data: what it is to hold.
+            durable: wait for the device.
+            at: descriptor of the folder it is in.
+        """
+        with naming(path):
             self.step("open", path)
-            fd = _open_plain(str(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            # Never into a file that is there: it might be another name of one outside.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            fd = _open_plain(str(path) if at is None else path.name, flags, at)
             try:
                 self.step("write", path, data)
                 left = memoryview(data)
@@ -187,9 +205,10 @@ class Disk:
 
     def sync(self, path: Path) -> None:
         """Make a file, or a folder's list of names, durable."""
-        with _naming(path):
+        with naming(path):
             self.step("fsync", path)
-            kind = os.O_DIRECTORY if path.is_dir() else os.O_NOFOLLOW  # OUT itself may be a link to a folder
+            # OUT itself may be a link to a folder; a pipe in a file's place would be waited for for ever.
+            kind = os.O_DIRECTORY if path.is_dir() else os.O_NOFOLLOW | os.O_NONBLOCK
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | kind)
             try:
                 self.fsync(fd)
@@ -207,11 +226,20 @@ class Disk:
         for path in paths:
             self.sync(path)
 
-    def rename(self, old: Path, new: Path) -> None:
-        """Give a complete file its final name; a file that has it already is replaced."""
-        with _naming(new):
+    def rename(self, old: Path, new: Path, at: tuple[int, int] | None = None) -> None:
+        """Give a complete file its final name; a file that has it already is replaced.
+
+        Args:
+            old: what it is called.
+            new: what it is to be called.
+            at: descriptors of the folders of both.
+        """
+        with naming(new):
             self.step("rename", new)
-            old.replace(new)
+            if at is None:
+                old.replace(new)
+            else:
+                os.replace(old.name, new.name, src_dir_fd=at[0], dst_dir_fd=at[1])
 
     def truncate(self, path: Path, size: int) -> None:
         """Cut a file back to ``size`` bytes.
@@ -227,7 +255,7 @@ class Disk:
                 f"{path} {state}: something else changed it. Put it back, or start over with --overwrite."
             )
         if present > size:
-            with _naming(path):
+            with naming(path):
                 self.step("truncate", path)
                 fd = _open_plain(str(path), os.O_WRONLY)
                 try:
@@ -235,10 +263,11 @@ class Disk:
                 finally:
                     os.close(fd)
 
-    def remove(self, path: Path) -> None:
-        """Remove a file; it may be gone."""
+    def remove(self, path: Path, at: int | None = None) -> None:
+        """Remove a file, from the folder with the descriptor ``at`` if that is open; it may be gone."""
         self.step("unlink", path)
-        path.unlink(missing_ok=True)
+        with naming(path), suppress(FileNotFoundError):
+            os.unlink(path if at is None else path.name, dir_fd=at)
 
     def remove_tree(self, path: Path) -> None:
         """Remove a folder and what is in it; symbolic links, this one too, are removed, not followed."""
@@ -255,10 +284,12 @@ class Disk:
 
     def claim(self, out: Path, *below: Path) -> None:
         """Make the output folder, whose name is made durable, and ours below it; see that it can be written to."""
-        for folder in (out, *below):
+        self.make_folder(out)
+        for folder in below:
             # OUT itself may be a link, by the user's wish; what is ours in it may not lead out of it.
-            if folder != out and stat.S_ISLNK(mode_of(folder) or 0):
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+            for part in (*reversed(folder.relative_to(out).parents[:-1]), folder.relative_to(out)):
+                if stat.S_ISLNK(mode_of(out / part) or 0):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(out / part))
             self.make_folder(folder)
         if not os.access(out, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
@@ -340,17 +371,16 @@ def refuse_foreign(final: Path) -> None:
         raise SinkFailed(f"{final} is there already, and not from this run: choose another output folder.")
 
 
-def _open_plain(path: str, flags: int) -> int:
+def _open_plain(path: str, flags: int, at: int | None = None) -> int:
     # O_NONBLOCK means nothing to a file; a pipe in its place is an error, where it would be waited for for ever.
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666, dir_fd=at)
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Errors of calls that only know a descriptor get the path."""
+def naming(path: Path) -> Iterator[None]:
+    """Errors of calls that only know a descriptor, or a name in an open folder, get the path."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
+        error.filename, error.filename2 = str(path), None
         raise

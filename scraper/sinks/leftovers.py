@@ -5,7 +5,7 @@ Must never: name a file of another row, of the user's, outside of the row's fold
 
 Names alone do not say whose a file is: people put captions and features beside pictures. So of ``KEY.*`` only the
 item itself is taken, by the ledger's word, and sidecars by that of ``KEY.json``; names of the form ``KEY_1.*`` are
-those of a row's further items.
+those of a row's further items. With a template ``KEY`` stands for whatever it makes of the row.
 """
 
 from __future__ import annotations
@@ -19,34 +19,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scraper.policies import names
+from scraper.policies.templates import Template
 from scraper.sinks.disk import mode_of
 
-_NAME = re.compile(r"(\d{9,})(_[1-9]\d*)?\.(?:data\.)?[a-z0-9]{1,8}")
+_SUFFIX = re.compile(r"\.(?:data\.(?:txt|json)|[a-z0-9]{1,8})\Z")
+_FURTHER = re.compile(rf"(.+)_[1-9][0-9]*{_SUFFIX.pattern}", re.DOTALL)
 
 _FOLDERS = 64
 """Folders of which it is remembered which rows had further items: nearly always none had."""
 
 
-def row_of(path: str) -> int | None:
-    """The row that a relative path belongs to, if it is one that the files sink gives."""
-    folder, _, name = path.partition("/")
-    named = _NAME.fullmatch(name)
-    if named is None or names.folder_name(int(named[1])) != folder or names.stem(int(named[1])) != named[1]:
-        return None
-    return int(named[1])
-
-
 def is_plain(out: Path, path: str) -> bool:
-    """Whether ``path`` is a file in a folder of ``out``, neither of them a symbolic link."""
-    folder, file = mode_of((out / path).parent), mode_of(out / path)
-    return folder is not None and stat.S_ISDIR(folder) and file is not None and stat.S_ISREG(file)
+    """Whether ``path`` is a file below ``out``, reached through no symbolic link."""
+    *folders, name = path.split("/")
+    for depth in range(1, len(folders) + 1):
+        mode = mode_of(out.joinpath(*folders[:depth]))
+        if mode is None or not stat.S_ISDIR(mode):
+            return False
+    file = mode_of(out.joinpath(*folders, name))
+    return file is not None and stat.S_ISREG(file)
 
 
 class Leftovers:
-    """Finds them. Thread-safe. Each row is asked for at most once, before it is written anew."""
+    """Finds them. Thread-safe. Each row is asked for at most once, before it is written anew.
 
-    def __init__(self, out: Path) -> None:
+    Args:
+        out: the output folder.
+        template: by which its files are called.
+    """
+
+    def __init__(self, out: Path, template: Template | None = None) -> None:
         self._out = out
+        self._template = template or Template()
         self._further = functools.lru_cache(maxsize=_FOLDERS)(self._list_further)
 
     def of(self, row: int, held: str | None) -> set[str]:
@@ -56,15 +60,16 @@ class Leftovers:
             row: its number.
             held: the path of its first item, as the ledger has it.
         """
-        if held is None or row_of(held) != row:
+        if held is None or self._template.row_of(held) != row:
             return set()
-        folder = names.folder_name(row)
-        found = {held, *self._sidecars(row, held), *self._further(folder).get(names.stem(row), ())}
+        folder, _, name = held.rpartition("/")
+        base = _SUFFIX.sub("", name)
+        found = {held, *self._sidecars(row, held, f"{folder}/{base}" if folder else base)}
+        found.update(self._further(folder).get(base, ()))
         return {path for path in found if is_plain(self._out, path)}
 
-    def _sidecars(self, row: int, held: str) -> Sequence[str]:
+    def _sidecars(self, row: int, held: str, stem: str) -> Sequence[str]:
         """What stands beside the first item, as far as ``KEY.json`` says that it is ours."""
-        stem = f"{names.folder_name(row)}/{names.stem(row)}"
         about = f"{stem}.{names.METADATA_EXTENSION}"
         if about == held or not is_plain(self._out, about):
             return ()
@@ -77,12 +82,12 @@ class Leftovers:
         return (about, f"{stem}.{names.CAPTION_EXTENSION}") if "caption" in told else (about,)
 
     def _list_further(self, folder: str) -> Mapping[str, Sequence[str]]:
-        """Key → paths of the row's further items and their sidecars, for the rows of a folder that have any."""
+        """Stem → paths of a row's further items and their sidecars, for the rows of a folder that have any."""
         found: dict[str, list[str]] = {}
-        if mode_of(self._out / folder) is None:
+        if not stat.S_ISDIR(mode_of(self._out / folder) or 0):
             return found
         for name in os.listdir(self._out / folder):  # noqa: PTH208 - tens of thousands of names, no paths
-            named = _NAME.fullmatch(name) if "_" in name else None
+            named = _FURTHER.fullmatch(name) if "_" in name else None
             if named is not None:
-                found.setdefault(named[1], []).append(f"{folder}/{name}")
+                found.setdefault(named[1], []).append(f"{folder}/{name}" if folder else name)
         return found

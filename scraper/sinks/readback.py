@@ -1,11 +1,13 @@
 """The way back: the bytes of items, from where their Outcomes say they are. For reports and checks.
 
 In: an output folder and places. Out: bytes. Reads headers of an archive, and of the data only what is asked for.
-Must never: read outside the output folder, whatever a place says; take a file of records for an item.
+Must never: read outside the output folder, whatever a place says; take a file of records for an item; take memory
+for more than there is to read.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -39,13 +41,13 @@ def _read_members(archive: Path | None, wanted: set[str]) -> Iterable[tuple[str,
             return
     missing = set(wanted)
     with archive.open("rb", buffering=0) as file:
+        whole = os.fstat(file.fileno()).st_size
         for name, offset, size in tar.members(file):
             if name in missing:
                 missing.remove(name)
                 file.seek(offset)
-                data = file.read(size)
-                if len(data) == size:
-                    yield name, data
+                if offset + size <= whole:  # a header may say anything, and read() would make room for it first
+                    yield name, file.read(size)
             if not missing:
                 return
 
@@ -55,5 +57,10 @@ def _read(path: Path | None) -> bytes | None:
 
 
 def _inside(out: Path, name: str) -> Path | None:
-    path = (out / name).resolve()
-    return path if path.is_relative_to(out.resolve()) else None
+    """Where a place is, links followed; None for one outside, and for what is no path at all."""
+    try:
+        path = (out / name).resolve()
+        path.is_file()  # may say that this cannot be a path
+        return path if path.is_relative_to(out.resolve()) else None
+    except (ValueError, RuntimeError, OSError):  # a NUL in it, links in a circle, far too long
+        return None

@@ -118,10 +118,12 @@ def _parquet(table: Sequence[rows.Row], schema: Mapping[str, rows.Kind]) -> memo
         "float": pa.float64(),
         "text": pa.string(),
     }
+    # As the lines have them: the name of a column may hold half a character, which UTF-8 cannot.
+    columns = {rows.text_bytes(name).decode(): kind for name, kind in schema.items()}
     arrays = [
         pa.array([rows.as_kind(row.get(name), kind) for row in table], types[kind])
-        for name, kind in schema.items()
+        for name, kind in columns.items()
     ]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(arrays, names=list(schema)), sink)
+    pq.write_table(pa.table(arrays, names=list(columns)), sink)
     return memoryview(sink.getvalue())

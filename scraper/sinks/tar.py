@@ -1,7 +1,7 @@
 """Archive members, written and found. The plain ustar form, which every reader since 1988 understands.
 
 In: names and sizes. Out: 512-byte headers; or, out of an archive, where a member's bytes are.
-Must never: write a header that ``tarfile`` would not.
+Must never: write a header that ``tarfile`` would not; run in circles over an archive that somebody made up.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ def members(archive: BinaryIO) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of each member, in order, reading headers only.
 
     Ends where the archive does, be it in the middle of a member: a shard that is being written has no end yet.
+
+    Raises:
+        ValueError: a header says no size that this module would have written.
     """
     at = 0
     while True:
@@ -74,6 +77,9 @@ def members(archive: BinaryIO) -> Iterator[tuple[str, int, int]]:
         if len(header) < BLOCK or header[0] == 0:
             return
         name = header[:_MAX_NAME].rstrip(b"\0").decode("ascii", "replace")
-        size = int(header[_SIZE_AT : _MTIME_AT - 1], 8)
+        digits = header[_SIZE_AT : _MTIME_AT - 1]
+        if not digits.isdigit():  # int() would take a sign, and then this loop might go back for ever
+            raise ValueError(f"a member of {digits!r} bytes")
+        size = int(digits, 8)
         yield name, at + BLOCK, size
         at += BLOCK + size + -size % BLOCK

@@ -16,13 +16,16 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from scraper.config import (
     CommitConfig,
     FetchConfig,
+    HostLimits,
     PermitConfig,
     Pipeline,
+    PolitenessConfig,
     PoolConfig,
     RetryConfig,
     RunConfig,
@@ -31,12 +34,14 @@ from scraper.config import (
 from scraper.engines.job import Engine, Job
 from scraper.errors import RunStopped, SinkFailed
 from scraper.ledger import Ledger, LedgerReader, RunMeta
+from scraper.ledger_hosts import Holds, HostRecord
 from scraper.meter import Meter
 from scraper.origin.process import OriginProcess
 from scraper.protocols import Source, Transform
 from scraper.records import Item, Outcome, Request, Response
 from scraper.sources import iterable_source
 from scraper.testing.memory import MemorySink
+from scraper.testing.server import LOOPBACK
 from scraper.transforms.raw import RawTransform
 
 
@@ -45,10 +50,16 @@ class _TellingLedger(Ledger):
 
     calls: list[str]
 
-    async def commit(self, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
+    async def commit(
+        self,
+        outcomes: Sequence[Outcome],
+        sink_state: Mapping[str, object],
+        hosts: Sequence[HostRecord] = (),
+        holds: Holds = MappingProxyType({}),
+    ) -> None:
         """Note it, and commit."""
         self.calls.append("ledger")
-        await super().commit(outcomes, sink_state)
+        await super().commit(outcomes, sink_state, hosts, holds)
 
 
 @dataclass(frozen=True)
@@ -80,9 +91,15 @@ class Ran:
         return Counter(outcome.class_ for outcome in self.outcomes.values())
 
 
+def at_once(per_host: int) -> PolitenessConfig:
+    """For tests of something else: so many at once from the first moment, and no robots.txt."""
+    return PolitenessConfig(limits=HostLimits(per_host=per_host), adaptive=False, robots="ignore")
+
+
 FAST = RunConfig(
-    fetch=FetchConfig(user_agent="scraper-tests", timeout_s=5.0, stall_timeout_s=2.0),
-    permits=PermitConfig(concurrency=16, per_host=16),
+    fetch=FetchConfig(user_agent="scraper-tests", timeout_s=5.0, stall_timeout_s=2.0, allow_net=(LOOPBACK,)),
+    permits=PermitConfig(concurrency=16),
+    politeness=at_once(16),
     retry=RetryConfig(retries=1, wait_s=0.01),
     pool=PoolConfig(workers=1),
     commit=CommitConfig(every_s=0.05, every_rows=100),

@@ -17,9 +17,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from scraper.answers import Failed, Fetched
 from scraper.arena import Arena
 from scraper.config import FetchConfig
-from scraper.fetch import Failed, Fetched, Fetcher
+from scraper.fetch import Fetcher
 from scraper.records import Request
 from scraper.testing.server import Script, ScriptedServer, reply
 

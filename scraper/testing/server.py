@@ -23,6 +23,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+LOOPBACK: Final = "127.0.0.0/8"
+"""What a run must be told to open, with ``allow_net``, before it asks a server here."""
+
+ROBOTS: Final = "/robots.txt"
+"""Where a site says what it does not want asked (RFC 9309 2.3)."""
+
 
 class _Ending:
     """What happens to the connection; a mark, compared by identity."""
@@ -87,6 +93,10 @@ def reply(status: str, body: bytes = b"", *headers: str) -> bytes:
 class ScriptedServer:
     """Serves scripts. A bare script serves every path.
 
+    Every run asks for ``/robots.txt`` first, unless told not to. Where the scripts do not name that path it gets a
+    plain 404, which allows all, from the bare script too; and it is counted apart, so that what is counted is what
+    the rows asked for. The connection it came over stays open for them, and is among ``connections``.
+
     Args:
         scripts: what each path answers. Other paths get a plain 404.
         tls: serve https with this context.
@@ -97,6 +107,7 @@ class ScriptedServer:
         requests: the request heads so far, oldest first, as they came.
         asked: requests by path.
         asked_at: when each request came, by the loop's clock in seconds; as ``requests``.
+        robots: requests for a ``/robots.txt`` that no script names.
     """
 
     def __init__(
@@ -116,6 +127,7 @@ class ScriptedServer:
         self.requests: list[bytes] = []
         self.asked: Counter[str] = Counter()
         self.asked_at: list[float] = []
+        self.robots = 0
         self.port = 0
 
     def __repr__(self) -> str:
@@ -158,9 +170,13 @@ class ScriptedServer:
             path = "/"
             if not self._greet:
                 head = await reader.readuntil(b"\r\n\r\n")
+                path = head.split(b" ", 2)[1].decode("latin-1")
+                if path == ROBOTS and ROBOTS not in (self._scripts or ()):
+                    self.robots += 1
+                    writer.write(reply("404 Not Found"))
+                    continue
                 self.requests.append(head)
                 self.asked_at.append(asyncio.get_running_loop().time())
-                path = head.split(b" ", 2)[1].decode("latin-1")
             self.asked[path] += 1
             if await self._play(self._script(path), reader, writer):
                 return

@@ -67,6 +67,24 @@ def sample_results(count: int) -> list[Result]:
     return results
 
 
+WAYS_OUT = (
+    "../../x", "..%2f..%2fx", "/etc/x", "C:\\x", "a\x00b", "a\nb", "CON", ".x", "-x", "\u202ex", "\udc80",
+    "x" * 400,
+)  # fmt: skip
+"""What a list, a server or a page may say, and no name may hold."""
+
+
+def hostile_results() -> list[Result]:
+    """Rows of which everything that a stranger decides wants to lead out of the output."""
+    results = []
+    for row, way in enumerate(WAYS_OUT):
+        url = f"http://origin.test/{way}"
+        request = Request(row, url, caption=way, columns={"n": way, way: way})
+        item = Item(f"<{row}>".encode(), f"{way}jpg", {way: way})
+        results.append(Result(request, Outcome(row, url, "ok", attempts=1), [item], f'x; filename="{way}"'))
+    return results
+
+
 class SinkContract(ABC):
     """What the engine relies on. Each test gets a folder of its own."""
 
@@ -162,6 +180,16 @@ class SinkContract(ABC):
         ledger, results = MemoryLedger(), sample_results(self.rows)
         await self.run(tmp_path, ledger, results)
         self.check_all(tmp_path, ledger, results)
+
+    async def test_nothing_that_a_stranger_says_leads_out_of_the_folder(self, tmp_path: Path) -> None:
+        """URLs, headers, captions, columns, extensions that are paths elsewhere: all that is written is in OUT."""
+        out, ledger = tmp_path / "a" / "b" / "out", MemoryLedger()
+        out.mkdir(parents=True)
+        await self.run(out, ledger, hostile_results())
+        assert len(ledger.outcomes) == len(WAYS_OUT)
+        assert {path for path in files_in(tmp_path) if not path.is_relative_to(out)} == set()
+        places = [out / (outcome.shard or outcome.path or "") for outcome in ledger.outcomes.values()]
+        assert [path for path in places if ".." in path.parts or not path.is_relative_to(out)] == []
 
     async def test_a_run_without_rows_leaves_nothing_odd(self, tmp_path: Path) -> None:
         """An empty list makes an empty output."""

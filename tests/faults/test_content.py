@@ -17,12 +17,12 @@ from scraper.decoding import zstd
 from scraper.ledger import LedgerReader
 from scraper.records import Outcome
 from scraper.testing.peak import peak_of
-from scraper.testing.server import CLOSE, Script, ScriptedServer, reply
+from scraper.testing.server import CLOSE, LOOPBACK, Script, ScriptedServer, reply
 
 pytestmark = pytest.mark.slow  # whole runs, and processes of their own
 
 MIB = 1024 * 1024
-FETCH = FetchConfig("test", max_bytes=12 * MIB)
+FETCH = FetchConfig("test", max_bytes=12 * MIB, allow_net=(LOOPBACK,))
 RUN = RunConfig(
     FETCH, retry=RetryConfig(retries=1, wait_s=0.0), pool=PoolConfig(workers=1), health=HealthConfig(wait_s=0)
 )
@@ -87,7 +87,7 @@ def test_c2_bombs_in_one_chunk_take_no_memory() -> None:
         "/gzip": [reply("200 OK", gzip_bomb(16), "Content-Encoding: gzip")],
         "/twice": [reply("200 OK", brotli.compress(gzip_bomb(10_240)), "Content-Encoding: gzip, br")],
     }
-    config = FetchConfig("test", max_bytes=2 * MIB)
+    config = FetchConfig("test", max_bytes=2 * MIB, allow_net=(LOOPBACK,))
     peak = peak_of(scripts, 4, config)
     assert peak.ended == {"body.bomb": 16}
     assert peak.growth < 64 * MIB

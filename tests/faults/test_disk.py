@@ -35,14 +35,14 @@ from scraper.sinks.files import FilesSink
 from scraper.sinks.jsonl import JsonlSink
 from scraper.sinks.webdataset import WebdatasetSink
 from scraper.testing.disk import REFUSALS, QuickDisk, RecordingDisk, Refusal, RefusingDisk, ShortDisk
-from scraper.testing.server import ScriptedServer, reply
+from scraper.testing.server import LOOPBACK, ScriptedServer, reply
 
 pytestmark = pytest.mark.slow  # all of them look at whole runs
 
 FORMATS = ("files", "webdataset", "jsonl")
 
 CONFIG = RunConfig(
-    FetchConfig("test"),
+    FetchConfig("test", allow_net=(LOOPBACK,)),
     pool=PoolConfig(workers=1),
     commit=CommitConfig(every_s=0.01, every_rows=4),  # many small commits: more steps to fail at
     space=SpaceConfig(min_free=0),  # the pause before a full disk is not what is tested
@@ -142,7 +142,7 @@ SCRAPER = [sys.executable, "-m", "scraper"]
 
 def finished(command: Sequence[object], **how: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    words = [*map(str, command), "--progress", "none", "--workers", "1"]
+    words = [*map(str, command), "--allow-net", LOOPBACK, "--progress", "none", "--workers", "1"]
     return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, **how)
 
 
@@ -246,7 +246,7 @@ def test_d1_a_limit_of_file_sizes_is_exit_3_and_one_sentence(tmp_path: Path, sha
     assert "00000.tar.part: the file would be larger" in said
     assert "run the same command again" in said
     pipeline = files.build(output_format="webdataset")
-    assert run(pipeline, inputs=tmp_path / "urls.txt", out=tmp_path / "out").ok == 30
+    assert run(pipeline, inputs=tmp_path / "urls.txt", out=tmp_path / "out", allow_net=LOOPBACK).ok == 30
     assert len(read(tmp_path / "out", "webdataset")) == 30
 
 
@@ -507,8 +507,10 @@ async def test_d6_a_name_is_final_after_the_bytes_and_the_ledger_are_durable(
     disk, out = RecordingDisk(), tmp_path / "out"
     real = Ledger.commit
 
-    async def commit(self: Ledger, outcomes: Sequence[Outcome], sink_state: Mapping[str, object]) -> None:
-        await real(self, outcomes, sink_state)
+    async def commit(
+        self: Ledger, outcomes: Sequence[Outcome], sink_state: Mapping[str, object], *more: object
+    ) -> None:
+        await real(self, outcomes, sink_state, *more)
         disk.steps.append(("commit", out))
 
     monkeypatch.setattr(Ledger, "commit", commit)

@@ -14,7 +14,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,27 @@ import uvloop
 
 from pipelines import files, images
 from scraper import Pipeline, RunConfig, arun
+from scraper.answers import Fetched, NotModified
 from scraper.arena import Arena
 from scraper.config import FetchConfig, HealthConfig, PermitConfig, PoolConfig, RetryConfig
 from scraper.decoding import Decoder, zstd
-from scraper.fetch import Fetched, Fetcher, NotModified
+from scraper.fetch import Fetcher
 from scraper.ledger import LedgerReader
 from scraper.records import Held, Outcome, Request
+from scraper.testing.engine import at_once
 from scraper.testing.peak import peak_of
-from scraper.testing.server import CLOSE, HANG, RESET, Drip, Forever, Script, ScriptedServer, Turns, reply
+from scraper.testing.server import (
+    CLOSE,
+    HANG,
+    LOOPBACK,
+    RESET,
+    Drip,
+    Forever,
+    Script,
+    ScriptedServer,
+    Turns,
+    reply,
+)
 
 pytestmark = pytest.mark.slow  # all of them look at whole runs
 
@@ -51,11 +64,12 @@ ONCE, TWICE = 1, 2
 
 
 def config(**changes: Any) -> RunConfig:
-    """Limits that a busy machine keeps; one retry, at once; no pauses for a network that is gone."""
+    """Limits that a busy machine keeps; one retry, at once; no pauses, neither for a network nor for a host."""
     limits = {"timeout_s": 60.0, "connect_timeout_s": 30.0, "header_timeout_s": 30.0, "stall_timeout_s": 30.0}
     return RunConfig(
-        FetchConfig("test", **limits | {"max_bytes": 1_000_000} | changes),
-        permits=PermitConfig(concurrency=200, per_host=200),
+        FetchConfig("test", allow_net=(LOOPBACK,), **limits | {"max_bytes": 1_000_000} | changes),
+        permits=PermitConfig(concurrency=200),
+        politeness=replace(at_once(200), host_failures=1_000),
         retry=RetryConfig(retries=1, wait_s=0.0, cap_s=5.0),
         pool=PoolConfig(workers=1),
         health=HealthConfig(wait_s=0),
@@ -441,17 +455,13 @@ async def test_h10_a_body_where_none_may_be_reaches_nobody_else(tmp_path: Path) 
             f"/{kind}/200": [reply("200 OK", b"mine") + evil],
             f"/{kind}/after-200": [good],
         }
-    one = PermitConfig(concurrency=1, per_host=1)
+    one = PermitConfig(concurrency=1)
     async with ScriptedServer(scripts) as server:
-        ran = await ran_over(server, list(scripts), tmp_path / "out", _with(config(), permits=one))
+        ran = await ran_over(server, list(scripts), tmp_path / "out", replace(config(), permits=one))
     ends = ["body.empty", "ok", "http.304", "ok", "http.404", "ok", "ok", "ok"]
     assert [each.class_ for each in ran.outcomes.values()] == ends * 2
     assert sorted(ran.found.values()) == [b"good"] * 8 + [b"mine"] * 2
     assert set(ran.asked.values()) == {1}
-
-
-def _with(run: RunConfig, **changes: Any) -> RunConfig:
-    return RunConfig(**{name: getattr(run, name) for name in RunConfig.__dataclass_fields__} | changes)
 
 
 async def test_h11_redirects_end(tmp_path: Path) -> None:
@@ -518,19 +528,20 @@ async def test_h13_who_asks_to_wait_is_waited_for(tmp_path: Path, status: str) -
     def later(wish: str) -> Turns:
         return Turns(((reply(status, b"no", f"Retry-After: {wish}"),), (good,)))
 
-    past = "Thu, 01 Jan 1970 00:00:00 GMT"
+    past, far = "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 2100 23:59:59 GMT"
     scripts = {"/wait": later("1"), "/past": later(past), "/minus": later("-5"), "/junk": later("soon")}
     async with (
-        ScriptedServer(
-            {**scripts, "/never": later("1000000000"), "/date": later("Fri, 31 Dec 2100 23:59:59 GMT")}
-        ) as slow,
+        ScriptedServer(scripts) as slow,
+        ScriptedServer({"/": later("1000000000")}) as never,
+        ScriptedServer({"/": later(far)}) as date,
         ScriptedServer([good]) as other,
     ):
-        urls = [slow.url(path) for path in (*scripts, "/never", "/date")]
+        urls = [never.url(), date.url(), *(slow.url(path) for path in scripts)]
         urls += [other.url(f"/{n}") for n in range(50)]
         async with asyncio.timeout(WITHIN_S):
             report = await arun(files.build(), urls, out=tmp_path / "out", config=config())
-        assert (report.ok, dict(report.by_class)) == (54, {"ok": 54, f"http.{status[:3]}": 2})
+        assert (report.ok, dict(report.by_class)) == (54, {"ok": 54, "host.unavailable": 2})
+        assert never.asked == date.asked == {"/": 1}
         times: dict[bytes, list[float]] = {}
         for head, at in zip(slow.requests, slow.asked_at, strict=True):
             times.setdefault(head.split(b" ")[1], []).append(at)
@@ -543,7 +554,7 @@ async def test_h13_who_asks_to_wait_is_waited_for(tmp_path: Path, status: str) -
 async def test_h14_an_error_that_passes_costs_attempts_and_no_row(tmp_path: Path) -> None:
     """Two 500s and then a 200 are an ok row with three attempts."""
     oh = reply("500 Oh", b"sorry")
-    run = _with(config(), retry=RetryConfig(retries=2, wait_s=0.0))
+    run = replace(config(), retry=RetryConfig(retries=2, wait_s=0.0))
     async with ScriptedServer({"/a": Turns(((oh,), (oh,), (reply("200 OK", b"good"),)))}) as server:
         ran = await ran_over(server, ["/a"], tmp_path / "out", run)
     outcome = ran.outcomes["/a"]

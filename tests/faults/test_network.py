@@ -20,7 +20,19 @@ from scraper.config import FetchConfig, HealthConfig, PermitConfig, PoolConfig, 
 from scraper.ledger import LedgerReader
 from scraper.records import Outcome
 from scraper.resolver import Answer, AresLookup, Resolver
-from scraper.testing.server import CLOSE, HANG, RESET, Drip, Forever, Script, ScriptedServer, Turns, reply
+from scraper.testing.engine import at_once
+from scraper.testing.server import (
+    CLOSE,
+    HANG,
+    LOOPBACK,
+    RESET,
+    Drip,
+    Forever,
+    Script,
+    ScriptedServer,
+    Turns,
+    reply,
+)
 
 pytestmark = pytest.mark.slow  # all of them look at whole runs
 
@@ -32,8 +44,9 @@ def config(concurrency: int = 8, **limits: Any) -> RunConfig:
     """Limits that a busy machine keeps, but for those under test; one retry, at once."""
     usual = {"timeout_s": 60.0, "connect_timeout_s": 30.0, "header_timeout_s": 30.0, "stall_timeout_s": 30.0}
     return RunConfig(
-        FetchConfig("test", **usual | {"max_bytes": 1_000_000} | limits),
-        permits=PermitConfig(concurrency=concurrency, per_host=concurrency),
+        FetchConfig("test", allow_net=(LOOPBACK, "::1"), **usual | {"max_bytes": 1_000_000} | limits),
+        permits=PermitConfig(concurrency=concurrency),
+        politeness=at_once(concurrency),
         retry=RetryConfig(retries=1, wait_s=0.0),
         pool=PoolConfig(workers=1),
         health=HealthConfig(wait_s=0),
@@ -348,7 +361,8 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 from pipelines import files
 from scraper import run
-report = run(files.build(), [f"{sys.argv[1]}?{n}" for n in range(500)], out=sys.argv[2])
+urls = [f"{sys.argv[1]}?{n}" for n in range(500)]
+report = run(files.build(), urls, out=sys.argv[2], allow_net=sys.argv[3], pace="fixed", per_host=64)
 print(report.ok, report.failed)
 """
 
@@ -357,7 +371,7 @@ async def test_n13_few_descriptors_shrink_the_run(tmp_path: Path) -> None:
     """With 64 descriptors allowed and 64 fetches wanted, 500 rows are ok: fewer are made at a time."""
     async with ScriptedServer([GOOD]) as server:
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _FEW, server.url("/"), str(tmp_path / "out"), stdout=subprocess.PIPE
+            *(sys.executable, "-c", _FEW, server.url("/"), str(tmp_path / "out"), LOOPBACK), stdout=subprocess.PIPE
         )
         said, _ = await child.communicate()
         assert server.connections < 64

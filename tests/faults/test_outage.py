@@ -22,7 +22,7 @@ from scraper.errors import InternalFault, RunStopped, SinkFailed
 from scraper.fetch import Fetcher
 from scraper.origin.process import OriginProcess
 from scraper.records import Outcome, Request, Result
-from scraper.testing.engine import FAST, run_job
+from scraper.testing.engine import FAST, at_once, run_job
 from scraper.testing.memory import MemorySink
 from scraper.testing.server import CLOSE, RESET, ScriptedServer, reply
 
@@ -96,7 +96,8 @@ async def test_n14_a_network_that_vanishes_and_returns_costs_no_row(
         seen.append(time.monotonic() - since)
         await server.come()
 
-    config = replace(FAST, health=HEALTH, permits=PermitConfig(concurrency=concurrency, per_host=concurrency))
+    permits, politeness = PermitConfig(concurrency=concurrency), at_once(concurrency)
+    config = replace(FAST, health=HEALTH, permits=permits, politeness=politeness)
     with caplog.at_level(logging.WARNING, "scraper"):
         ran = await run_job(pipeline.run, tmp_path, server.urls(400), config=config, during=outage)
     server.go()
@@ -123,7 +124,7 @@ async def test_n14_the_last_rows_of_a_list_outlast_it_too_even_without_retries(
         await _until(lambda: job.meter.asked >= before + 6)
         await server.come()
 
-    permits = PermitConfig(concurrency=concurrency, per_host=concurrency)
+    permits = PermitConfig(concurrency=concurrency)
     config = replace(FAST, health=HEALTH, permits=permits, retry=RetryConfig(retries=0))
     with caplog.at_level(logging.WARNING, "scraper"):
         ran = await run_job(pipeline.run, tmp_path, server.urls(6), config=config, during=outage)
@@ -143,7 +144,7 @@ async def test_n14_the_last_rows_do_not_wait_for_ever(tmp_path: Path) -> None:
         await server.enough.wait()
         server.go()
 
-    health, permits = replace(HEALTH, wait_s=0.3), PermitConfig(concurrency=1, per_host=1)
+    health, permits = replace(HEALTH, wait_s=0.3), PermitConfig(concurrency=1)
     config = replace(FAST, health=health, permits=permits, retry=RetryConfig(retries=0))
     ran = await run_job(pipeline.run, tmp_path, server.urls(5), config=config, during=outage)
     assert ran.error is None
@@ -157,14 +158,14 @@ async def test_a_url_that_never_works_is_asked_no_more_than_it_may(tmp_path: Pat
     good = [reply("200 OK", b"fine"), CLOSE]
     async with ScriptedServer({"/bad": [RESET], "/0": good, "/1": good, "/2": good}) as server:
         urls = [server.url(path) for path in ("/0", "/bad", "/1", "/2")]
-        config = replace(FAST, health=HEALTH, permits=PermitConfig(1, 1), retry=RetryConfig(retries=1, wait_s=0.0))
+        config = replace(FAST, health=HEALTH, permits=PermitConfig(1), retry=RetryConfig(retries=1, wait_s=0.0))
         ran = await run_job(pipeline.run, tmp_path, urls, config=config)
         assert server.asked == {"/0": 1, "/bad": 2, "/1": 1, "/2": 1}
     assert ran.classes == {"ok": 3, "connect.reset": 1}
 
 
 async def test_n14_a_network_that_stays_away_ends_the_run_all_the_same(tmp_path: Path) -> None:
-    """After --network-wait failures are the rows' own again, and every row has its outcome."""
+    """After --network-wait failures are the rows' own again, or their host's, and every row has its outcome."""
     server = Vanishing()
     await server.come()
     server.after = 20
@@ -173,15 +174,13 @@ async def test_n14_a_network_that_stays_away_ends_the_run_all_the_same(tmp_path:
         await server.enough.wait()
         server.go()
 
-    config = replace(FAST, health=replace(HEALTH, wait_s=0.3), retry=RetryConfig(retries=1, wait_s=0.0))
+    health, politeness = replace(HEALTH, wait_s=0.3), replace(FAST.politeness, host_wait_s=0.0)
+    config = replace(FAST, health=health, politeness=politeness, retry=RetryConfig(retries=1, wait_s=0.0))
     ran = await run_job(pipeline.run, tmp_path, server.urls(100), config=config, during=outage)
     assert ran.error is None
     assert len(ran.outcomes) == 100
-    assert set(ran.classes) == {"ok", "connect.refused"} or set(ran.classes) == {
-        "ok",
-        "connect.refused",
-        "connect.reset",
-    }
+    assert {"ok", "connect.refused"} <= set(ran.classes)
+    assert set(ran.classes) <= {"ok", "connect.refused", "connect.reset", "host.unavailable"}
 
 
 async def test_hosts_that_never_answered_hold_nobody_up(tmp_path: Path) -> None:
@@ -189,7 +188,8 @@ async def test_hosts_that_never_answered_hold_nobody_up(tmp_path: Path) -> None:
     server = Vanishing()
     await server.come()
     server.go()
-    config = replace(FAST, health=HEALTH, retry=RetryConfig(retries=0))
+    politeness = replace(FAST.politeness, host_failures=100)  # that a host as such is given up is another matter
+    config = replace(FAST, health=HEALTH, politeness=politeness, retry=RetryConfig(retries=0))
     ran = await run_job(pipeline.run, tmp_path, server.urls(50), config=config)
     assert ran.classes == {"connect.refused": 50}
     assert ran.meter.asked == 50
@@ -215,7 +215,7 @@ async def test_n13_a_lack_of_descriptors_shrinks_concurrency_and_fails_no_row(
             resource.setrlimit(resource.RLIMIT_NOFILE, (_limit_with_room_for(4), hard))
 
         fetch = replace(FAST.fetch, headers={"Connection": "close"})  # so that each needs one of its own
-        config = replace(FAST, fetch=fetch, permits=PermitConfig(concurrency=32, per_host=32))
+        config = replace(FAST, fetch=fetch, permits=PermitConfig(concurrency=32), politeness=at_once(32))
         try:
             ran = await run_job(pipeline.run, tmp_path, urls, config=config, during=squeeze)
         finally:

@@ -30,7 +30,7 @@ from pipelines import images
 from scraper import arun
 from scraper.ledger import LedgerReader
 from scraper.records import Outcome
-from scraper.testing.server import Pause, Script, ScriptedServer, reply
+from scraper.testing.server import LOOPBACK, Pause, Script, ScriptedServer, reply
 
 pytestmark = pytest.mark.slow  # all of them start the command
 
@@ -45,6 +45,9 @@ WITHIN_S = 25.0
 """However broken the product is, a test ends; the slowest takes 4 s."""
 
 QUIET = ("--progress", "none")
+POLITE = ("--allow-net", LOOPBACK, "--robots", "ignore", "--pace", "fixed", "--per-host", str(AT_ONCE))
+"""What is asked and when is what the tests say, and nothing beside it."""
+
 PATIENT = ("--timeout", "1h", "--header-timeout", "1h", "--stall-timeout", "1h")
 
 _PICTURE = io.BytesIO()
@@ -116,7 +119,7 @@ async def started(
     work: Work, *options: str, loop: str = "uvloop", **how: Any
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """The command in a process group of its own; nothing of it is left when the block is."""
-    fetches = ("--concurrency", str(AT_ONCE), "--per-host", str(AT_ONCE), "--workers", "1", "--retries", "0")
+    fetches = ("--concurrency", str(AT_ONCE), "--workers", "1", "--retries", "0", *POLITE)
     run = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "scraper", "images", str(work.folder / "urls.txt"), "-o", str(work.out), *fetches, *options),
@@ -163,7 +166,15 @@ async def complete(work: Work) -> None:
     """The same job once more, left to itself."""
     work.release.set()
     async with asyncio.timeout(WITHIN_S):
-        report = await arun(images.build(), inputs=work.folder / "urls.txt", out=work.out, workers=1, retries=0)
+        report = await arun(
+            images.build(),
+            inputs=work.folder / "urls.txt",
+            out=work.out,
+            workers=1,
+            retries=0,
+            allow_net=LOOPBACK,
+            robots="ignore",
+        )
     assert report.exit_code(0) == 0
     work.check_complete()
 

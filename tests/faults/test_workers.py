@@ -19,7 +19,7 @@ from scraper import RunConfig, arun
 from scraper.config import FetchConfig, PoolConfig, RetryConfig
 from scraper.ledger import LedgerReader
 from scraper.records import Outcome
-from scraper.testing.server import ScriptedServer, reply
+from scraper.testing.server import LOOPBACK, ScriptedServer, reply
 from scraper.testing.transform import Obedient
 from scraper.worker import Answer, Parcel
 from scraper.workers import Worker
@@ -64,7 +64,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
 def config(**limits: float) -> RunConfig:
     """Two workers; what they may do."""
     pool = PoolConfig(workers=2, **({"item_timeout_s": 60.0} | limits))  # type: ignore[arg-type]
-    return RunConfig(FetchConfig("test"), retry=RetryConfig(retries=1, wait_s=0.0), pool=pool)
+    fetch = FetchConfig("test", allow_net=(LOOPBACK,))
+    return RunConfig(fetch, retry=RetryConfig(retries=1, wait_s=0.0), pool=pool)
 
 
 async def run(
@@ -222,7 +223,8 @@ from dataclasses import replace
 from pipelines import files
 from scraper import run
 from scraper.testing.transform import Obedient
-report = run(replace(files.build(), transform=Obedient()), sys.argv[2:], out=sys.argv[1], workers=1)
+pipeline = replace(files.build(), transform=Obedient())
+report = run(pipeline, sys.argv[3:], out=sys.argv[1], workers=1, allow_net=sys.argv[2])
 print(*report.by_class.items())
 """
 
@@ -231,7 +233,7 @@ async def said_by_program(body: bytes, out: Path) -> tuple[bytes, bytes]:
     """What ``PROGRAM`` and all its processes say over two rows with this body, once the last of them has ended."""
     async with asyncio.timeout(WITHIN_S), ScriptedServer([reply("200 OK", body)]) as server:
         program = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-c", PROGRAM, str(out), server.url("/a"), server.url("/b")],
+            *[sys.executable, "-c", PROGRAM, str(out), LOOPBACK, server.url("/a"), server.url("/b")],
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,

@@ -24,7 +24,7 @@ from scraper.records import Outcome, Result
 from scraper.report import render_terminal
 from scraper.results import write_results
 from scraper.sinks.files import FilesSink
-from scraper.testing.server import HANG, ScriptedServer, Turns, reply
+from scraper.testing.server import HANG, LOOPBACK, ScriptedServer, Turns, reply
 
 pytestmark = pytest.mark.usefixtures("no_page")
 
@@ -41,9 +41,9 @@ def in_turn(*scripts: bytes) -> Turns:
 async def a_run(
     server: ScriptedServer, out: Path, paths: Sequence[str], pipeline: Pipeline | None = None, **more: object
 ) -> Report:
-    """One run over the paths of the server, without retries of its own."""
+    """One run over the paths of the server, without retries of its own; a 429 slows nothing down."""
     urls = [server.url(path) for path in paths]
-    settings = {"retries": 0, "workers": 1, "max_failed": 99} | more
+    settings = {"retries": 0, "workers": 1, "max_failed": 99, "allow_net": LOOPBACK, "pace": "fixed"} | more
     return await arun(pipeline or files.build(), urls=urls, out=out, **settings)  # type: ignore[arg-type] # by name
 
 
@@ -129,7 +129,8 @@ async def test_a_pass_that_is_stopped_goes_on(tmp_path: Path) -> None:
         await a_run(server, tmp_path, paths)
         watch = Watch()
         once = replace(files.build(), open_sink=lambda out, state: _StoppingSink(out, state, watch.stop, 2))
-        said = replace(from_settings({"workers": 1, "retries": 0, "retry_failed": True}), grace_s=0.05)
+        settings = {"workers": 1, "retries": 0, "retry_failed": True, "allow_net": LOOPBACK, "pace": "fixed"}
+        said = replace(from_settings(settings), grace_s=0.05)
         urls = [server.url(path) for path in paths]
         report = await arun(once, urls, out=tmp_path, config=said, watch=watch)
         assert not report.is_complete
@@ -232,9 +233,10 @@ async def test_what_cannot_be_asked_again_is_refused_before_anything_happens(tmp
 async def test_another_list_is_not_asked_again(tmp_path: Path) -> None:
     """Rows of a list without a fingerprint must be the URLs they were, those that are asked again as well."""
     async with ScriptedServer({"/gone": [GONE], "/other": [FINE]}) as server:
-        await arun(files.build(), urls=iter([server.url("/gone")]), out=tmp_path, max_failed=9)
+        gone, other = iter([server.url("/gone")]), iter([server.url("/other")])
+        await arun(files.build(), urls=gone, out=tmp_path, max_failed=9, allow_net=LOOPBACK)
         with pytest.raises(UsageError, match="holds results of another list"):
-            await arun(files.build(), urls=iter([server.url("/other")]), out=tmp_path, retry_failed=True)
+            await arun(files.build(), urls=other, out=tmp_path, retry_failed=True, allow_net=LOOPBACK)
         assert server.asked["/other"] == 0
     assert classes(tmp_path) == ["http.404"]
 
@@ -247,11 +249,9 @@ def test_the_command_line_asks_again(
     urls, out = tmp_path / "urls.txt", tmp_path / "out"
     urls.write_text(shared_origin.url("/img/thumb/1.jpg") + "\n")
     warning = f"{out} holds nothing yet: every row is asked for the first time"
+    how = ["--workers", "1", "--progress", "none", "--allow-net", LOOPBACK]
     for is_first in (True, False):
-        assert (
-            main(["files", "--retry-failed", str(urls), "-o", str(out), "--workers", "1", "--progress", "none"])
-            == 0
-        )
+        assert main(["files", "--retry-failed", str(urls), "-o", str(out), *how]) == 0
         assert classes(out) == ["ok"]
         assert capsys.readouterr().err.count(warning) == is_first
     assert "earlier" not in past(out)

@@ -13,6 +13,7 @@ from scraper import Report, RunConfig, RunStopped, UsageError, Watch, arun, run
 from scraper.config import FetchConfig
 from scraper.ledger import LedgerReader
 from scraper.origin.process import OriginProcess
+from scraper.testing.server import LOOPBACK
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def urls(shared_origin: OriginProcess) -> list[str]:
 
 def test_run_reports_what_happened(tmp_path: Path, urls: list[str]) -> None:
     """A list in, files and a report out; the page is there as well."""
-    report = run(files.build(), urls, out=tmp_path / "out", concurrency=2, timeout="20s")
+    report = run(files.build(), urls, out=tmp_path / "out", concurrency=2, timeout="20s", allow_net=LOOPBACK)
     assert (report.ok, report.failed, dict(report.by_class)) == (3, 0, {"ok": 3})
     assert sorted(path.name for path in (tmp_path / "out/00000").glob("*.jpg")) == [
         "000000000.jpg",
@@ -37,7 +38,8 @@ def test_run_reports_what_happened(tmp_path: Path, urls: list[str]) -> None:
 def test_one_list_needs_no_brackets(tmp_path: Path, urls: list[str], wrap: object) -> None:
     """inputs= takes a path as well as several."""
     (tmp_path / "list.txt").write_text("\n".join(urls))
-    report = run(files.build(), inputs=wrap(tmp_path / "list.txt"), out=tmp_path / "out")  # type: ignore[operator]
+    listed = wrap(tmp_path / "list.txt")  # type: ignore[operator]
+    report = run(files.build(), inputs=listed, out=tmp_path / "out", allow_net=LOOPBACK)
     assert report.ok == 3
 
 
@@ -45,7 +47,7 @@ async def test_arun_leaves_the_loop_alone(tmp_path: Path, urls: list[str]) -> No
     """run() inside a running loop says what to write instead; arun() works there."""
     with pytest.raises(UsageError, match="await arun"):
         run(files.build(), urls, out=tmp_path / "out")
-    assert (await arun(files.build(), urls, out=tmp_path / "out")).ok == 3
+    assert (await arun(files.build(), urls, out=tmp_path / "out", allow_net=LOOPBACK)).ok == 3
 
 
 def test_a_module_is_no_pipeline(tmp_path: Path, urls: list[str]) -> None:
@@ -75,18 +77,18 @@ def test_slips_are_explained(tmp_path: Path, given: dict[str, object], sentence:
 
 def test_another_list_is_refused(tmp_path: Path, urls: list[str]) -> None:
     """A generator has no fingerprint; its rows are compared with those of the output all the same."""
-    run(files.build(), iter(urls), out=tmp_path / "out")
+    run(files.build(), iter(urls), out=tmp_path / "out", allow_net=LOOPBACK)
     with pytest.raises(UsageError, match=r"holds results of another list \(row 0 was .*/0\.jpg and is now"):
-        run(files.build(), iter(reversed(urls)), out=tmp_path / "out")
-    assert run(files.build(), iter(urls), out=tmp_path / "out").ok == 3
+        run(files.build(), iter(reversed(urls)), out=tmp_path / "out", allow_net=LOOPBACK)
+    assert run(files.build(), iter(urls), out=tmp_path / "out", allow_net=LOOPBACK).ok == 3
 
 
 def test_other_columns_are_refused(tmp_path: Path, urls: list[str]) -> None:
     """A dataset half with captions and half without would be two jobs in one folder."""
     rows = [{"url": url, "text": "x"} for url in urls]
-    run(files.build(), rows, out=tmp_path / "out")
+    run(files.build(), rows, out=tmp_path / "out", allow_net=LOOPBACK)
     with pytest.raises(UsageError, match="caption_col was null and is now"):
-        run(files.build(), rows, out=tmp_path / "out", caption_col="text")
+        run(files.build(), rows, out=tmp_path / "out", caption_col="text", allow_net=LOOPBACK)
 
 
 def test_an_error_of_the_callers_list(tmp_path: Path, urls: list[str]) -> None:
@@ -97,7 +99,7 @@ def test_an_error_of_the_callers_list(tmp_path: Path, urls: list[str]) -> None:
         raise LookupError("no more of these")
 
     with pytest.raises(RunStopped, match="urls= raised LookupError: no more of these"):
-        run(files.build(), rows(), out=tmp_path / "out")
+        run(files.build(), rows(), out=tmp_path / "out", allow_net=LOOPBACK)
     with LedgerReader(tmp_path / "out/.scraper/ledger.sqlite") as reader:
         assert reader.counts() == {"ok": 3}
 
@@ -105,9 +107,9 @@ def test_an_error_of_the_callers_list(tmp_path: Path, urls: list[str]) -> None:
 def test_the_ledger_notes_how_it_ended(tmp_path: Path, shared_origin: OriginProcess) -> None:
     """More failures than allowed are exit 1 in the ledger's record of the run, and the list's length is there."""
     urls = [shared_origin.url("/img/thumb/1.jpg?status=404"), shared_origin.url("/img/thumb/2.jpg")]
-    report = run(files.build(), urls, out=tmp_path / "strict")
+    report = run(files.build(), urls, out=tmp_path / "strict", allow_net=LOOPBACK)
     assert [(each.exit, each.rows_total, each.rows) for each in report.runs] == [(1, 2, 2)]
-    report = run(files.build(), urls, out=tmp_path / "lenient", max_failed=1)
+    report = run(files.build(), urls, out=tmp_path / "lenient", max_failed=1, allow_net=LOOPBACK)
     assert [each.exit for each in report.runs] == [0]
 
 
@@ -117,7 +119,7 @@ async def test_stop_and_report_from_outside(tmp_path: Path, urls: list[str]) -> 
     page = tmp_path / "out/report.html"
     watch = Watch(on_report=lambda report: seen.append((report, page.exists())))
     watch.stop.set()
-    report = await arun(files.build(), urls, out=tmp_path / "out", watch=watch)
+    report = await arun(files.build(), urls, out=tmp_path / "out", watch=watch, allow_net=LOOPBACK)
     assert (report.rows, report.is_complete) == (0, False)
     assert [(one.rows, there) for one, there in seen] == [(0, False)]
     assert await asyncio.to_thread(page.exists)

@@ -18,8 +18,8 @@ from scraper.config import MIB, PermitConfig
 from scraper.engines import pipeline
 from scraper.engines.reader import Reader
 from scraper.origin.process import OriginProcess
-from scraper.testing.engine import FAST, EngineContract, run_job
-from scraper.testing.server import Pause, ScriptedServer, reply
+from scraper.testing.engine import FAST, EngineContract, at_once, run_job
+from scraper.testing.server import LOOPBACK, Pause, ScriptedServer, reply
 
 
 class TestPipeline(EngineContract):
@@ -48,7 +48,7 @@ ENDS = {
 def test_rows_in_are_outcomes_out(shared_origin: OriginProcess, rows: list[str], concurrency: int) -> None:
     """Whatever the list holds, in whatever order: each row ends once, as what it is."""
     urls = [shared_origin.url(row) if row.startswith("/") else row for row in rows]
-    config = replace(FAST, permits=PermitConfig(concurrency=concurrency, per_host=concurrency))
+    config = replace(FAST, permits=PermitConfig(concurrency=concurrency), politeness=at_once(concurrency))
     with tempfile.TemporaryDirectory() as folder:
         ran = asyncio.run(run_job(pipeline.run, Path(folder), urls, config=config))
     assert ran.error is None
@@ -62,7 +62,7 @@ def test_rows_in_are_outcomes_out(shared_origin: OriginProcess, rows: list[str],
 
 async def test_a_list_larger_than_the_byte_budget(tmp_path: Path, shared_origin: OriginProcess) -> None:
     """Bytes come back to the budget as rows are written: a list of many times the budget completes."""
-    config = replace(FAST, permits=PermitConfig(concurrency=16, per_host=16, byte_budget=MIB))
+    config = replace(FAST, permits=PermitConfig(concurrency=16, byte_budget=MIB))
     urls = [shared_origin.url(f"/img/photo/{n % 4}.jpg?tag={n}") for n in range(40)]
     ran = await run_job(pipeline.run, tmp_path, urls, config=config)
     assert ran.classes == {"ok": 40}
@@ -144,9 +144,8 @@ async def test_bodies_that_were_written_are_let_go(tmp_path: Path) -> None:
         urls = [server.url(path) for path in (*paths, "/last")]
         tracemalloc.start()
         try:
-            running = asyncio.create_task(
-                arun(files.build(), urls, out=tmp_path, concurrency=rows + 1, per_host=rows + 1)
-            )
+            several = {"concurrency": rows + 1, "per_host": rows + 1, "allow_net": LOOPBACK}
+            running = asyncio.create_task(arun(files.build(), urls, out=tmp_path, **several))
             async with asyncio.timeout(20):
                 while len([*tmp_path.glob("*/*.bin")]) < rows or bodies_of(size):  # noqa: ASYNC110 - sets no event
                     await asyncio.sleep(0.01)

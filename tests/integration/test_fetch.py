@@ -14,9 +14,10 @@ import pytest
 import uvloop
 
 from scraper import connector
+from scraper.answers import Failed, Fetched, Redirected
 from scraper.arena import Arena
 from scraper.config import FetchConfig
-from scraper.fetch import Failed, Fetched, Fetcher, Redirected
+from scraper.fetch import Fetcher
 from scraper.records import Request, Response
 from scraper.resolver import Answer, HostNotFound, Resolver
 from scraper.testing.server import CLOSE, HANG, Forever, Script, ScriptedServer, reply
@@ -28,7 +29,14 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 def config(**changes: Any) -> FetchConfig:
     """Limits that end a test soon."""
     return FetchConfig(
-        **{"user_agent": "tester/1", "timeout_s": 5.0, "connect_timeout_s": 2.0, "stall_timeout_s": 2.0} | changes
+        **{
+            "user_agent": "tester/1",
+            "allow_net": ("127.0.0.0/8",),
+            "timeout_s": 5.0,
+            "connect_timeout_s": 2.0,
+            "stall_timeout_s": 2.0,
+        }
+        | changes
     )
 
 

@@ -9,16 +9,24 @@ from typing import Any
 import pytest
 import uvloop
 
+from scraper.answers import Failed, Fetched, NotModified, Redirected
 from scraper.arena import Arena
 from scraper.config import FetchConfig
-from scraper.fetch import Failed, Fetched, Fetcher, NotModified, Redirected
+from scraper.fetch import Fetcher
 from scraper.records import Held, Request
 from scraper.testing.server import CLOSE, HANG, RESET, Script, ScriptedServer, Turns, reply
 
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
-CONFIG = FetchConfig("test", timeout_s=5.0, connect_timeout_s=5.0, header_timeout_s=5.0, stall_timeout_s=5.0)
+CONFIG = FetchConfig(
+    "test",
+    allow_net=("127.0.0.0/8",),
+    timeout_s=5.0,
+    connect_timeout_s=5.0,
+    header_timeout_s=5.0,
+    stall_timeout_s=5.0,
+)
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 SAME = b'HTTP/1.1 304 Not Modified\r\nETag: "a1"\r\nCache-Control: max-age=60\r\n\r\n'
 
@@ -51,7 +59,7 @@ def test_a_copy_that_is_current(run: Run) -> None:
 
 async def test_a_304_that_nobody_asked_for() -> None:
     """Without a question, with the user's own, and with a copy from elsewhere, a 304 is a failure."""
-    mine = FetchConfig("test", headers={"If-None-Match": '"mine"'})
+    mine = FetchConfig("test", allow_net=("127.0.0.0/8",), headers={"If-None-Match": '"mine"'})
     async with ScriptedServer({"/a": [SAME]}) as server:
         url = server.url("/a")
         for config, held in (

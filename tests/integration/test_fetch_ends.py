@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import uvloop
 
+from scraper.answers import Failed, Fetched
 from scraper.arena import Arena
 from scraper.config import FetchConfig
-from scraper.fetch import Failed, Fetched, Fetcher
+from scraper.fetch import Fetcher
 from scraper.records import Request, Response
 from scraper.resolver import Answer, HostNotFound, LookupFailed, Resolver
 from scraper.testing.server import CLOSE, HANG, Drip, Pause, Script, ScriptedServer, Turns, reply
@@ -25,7 +26,14 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 def config(**changes: Any) -> FetchConfig:
     """Limits that end a test soon."""
     return FetchConfig(
-        **{"user_agent": "tester/1", "timeout_s": 5.0, "connect_timeout_s": 5.0, "stall_timeout_s": 5.0} | changes
+        **{
+            "user_agent": "tester/1",
+            "allow_net": ("127.0.0.0/8",),
+            "timeout_s": 5.0,
+            "connect_timeout_s": 5.0,
+            "stall_timeout_s": 5.0,
+        }
+        | changes
     )
 
 
@@ -233,7 +241,7 @@ async def test_names_that_lead_nowhere(error: OSError, class_: str) -> None:
 
 
 async def test_a_look_up_that_hangs() -> None:
-    """The connect timeout covers DNS; a look-up that is never answered ends there."""
+    """The connect timeout covers DNS; a look-up that is never answered ends there, and is what is blamed."""
 
     async def lookup(host: str, family: int) -> Answer:
         await asyncio.get_running_loop().create_future()
@@ -241,13 +249,14 @@ async def test_a_look_up_that_hangs() -> None:
 
     async with Fetcher(config(connect_timeout_s=0.1), arena(), resolver=Resolver(lookup)) as fetcher:
         failed = await failure_of(fetcher, "http://slow.example/")
-    assert failed.error.class_ == "connect.timeout"
+    assert failed.error.class_ == "dns.temporary"
+    assert failed.error.message == "No connection within 0.1 s: its name was still being looked up."
     assert failed.timings.dns_ms >= 100
 
 
 @pytest.mark.parametrize(
     ("url", "class_"),
-    [("ftp://a.example/x", "url.scheme"), ("a.example/x", "url.invalid"), ("http://127.1/", "url.invalid")],
+    [("ftp://a.example/x", "url.scheme"), ("a.example/x", "url.invalid"), ("http://1.2.3.4.5/", "url.invalid")],
 )
 async def test_urls_that_are_none(url: str, class_: str) -> None:
     """What is no URL to dial fails before anything is dialled."""

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import uvloop
 
+from scraper.answers import Failed, Fetched, Redirected
 from scraper.arena import Arena
 from scraper.config import FetchConfig
-from scraper.fetch import Failed, Fetched, Fetcher, Redirected
+from scraper.fetch import Fetcher
 from scraper.records import Request
 from scraper.testing.server import CLOSE, HANG, RESET, Drip, Forever, Pause, Script, ScriptedServer, reply
 
 CONFIG = FetchConfig(
     "test",
+    allow_net=("127.0.0.0/8",),
     timeout_s=20.0,
     connect_timeout_s=10.0,
     header_timeout_s=0.9,
@@ -135,7 +137,7 @@ def test_malformed_after_the_headers(run: Run) -> None:
     async def main() -> str:
         reading = asyncio.Event()
         script = [CHUNKED + b"4\r\ngood\r\n", Pause(reading), b"ZZ\r\n", HANG]
-        patient = FetchConfig("test", stall_timeout_s=30.0)
+        patient = FetchConfig("test", allow_net=("127.0.0.0/8",), stall_timeout_s=30.0)
         arena = Arena(10_000)
         async with ScriptedServer(script) as server, Fetcher(patient, arena) as fetcher, asyncio.timeout(20.0):
             async with asyncio.TaskGroup() as group:
@@ -213,7 +215,7 @@ async def test_promises_take_no_budget() -> None:
     promise = OK + b"Content-Length: 150000\r\n\r\n"
     scripts: dict[str, Script] = {"/slow": [promise, b"x" * 500, HANG], "/good": [reply("200 OK", b"good" * 100)]}
     arena = Arena(1024 * 1024)
-    config = FetchConfig("test", max_bytes=64 * 1024 * 1024, stall_timeout_s=60.0)
+    config = FetchConfig("test", allow_net=("127.0.0.0/8",), max_bytes=64 * 1024 * 1024, stall_timeout_s=60.0)
     scripts["/slow"] = [OK + b"Content-Length: 60000000\r\n\r\n", b"x" * 500, HANG]
     async with ScriptedServer(scripts) as server, Fetcher(config, arena) as fetcher, asyncio.TaskGroup() as group:
         slow = [group.create_task(fetcher.fetch(Request(n, server.url("/slow")))) for n in range(8)]

@@ -16,17 +16,18 @@ from typing import Any
 import pytest
 import uvloop
 
+from scraper.answers import Failed, Fetched
 from scraper.arena import Arena
 from scraper.config import FetchConfig
 from scraper.errors import OutOfResources
-from scraper.fetch import Failed, Fetched, Fetcher
+from scraper.fetch import Fetcher
 from scraper.records import Request
 from scraper.resolver import Answer, AresLookup, LookupFailed, Resolver
 from scraper.testing.server import Script, ScriptedServer, reply
 
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
-CONFIG = FetchConfig("test", timeout_s=20.0, connect_timeout_s=20.0)
+CONFIG = FetchConfig("test", allow_net=("127.0.0.0/8",), timeout_s=20.0, connect_timeout_s=20.0)
 
 
 @contextlib.contextmanager

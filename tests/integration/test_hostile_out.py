@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_page")]
 
 
 async def _run(urls: Sequence[str], out: Path, **settings: object) -> list[Outcome]:
-    await arun(files.build(), urls=iter(urls), out=out, **settings)  # no list, which would have a digest
+    # Not a list, which would have a digest.
+    await arun(files.build(), urls=iter(urls), out=out, allow_net="127.0.0.0/8", robots="ignore", **settings)
     with LedgerReader(out / ".scraper" / "ledger.sqlite") as reader:
         return [recorded.outcome for recorded in reader.rows()]
 
@@ -110,7 +111,7 @@ async def test_a_report_is_printed_where_its_page_cannot_be_written(
     """What is known is said, and then what went wrong."""
     out = tmp_path / "out"
     async with ScriptedServer([reply("200 OK", b"x")]) as server:
-        await arun(files.build(), [server.url()], out=out)
+        await arun(files.build(), [server.url()], out=out, allow_net="127.0.0.0/8", robots="ignore")
 
     def refused(report: Report, folder: OutputFolder) -> None:
         raise SinkFailed("report.html cannot be written.")

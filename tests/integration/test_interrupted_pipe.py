@@ -14,7 +14,7 @@ import pytest
 from pipelines import files
 from scraper import Report, Watch, arun
 from scraper.ledger import LedgerReader
-from scraper.testing.server import Pause, ScriptedServer, reply
+from scraper.testing.server import LOOPBACK, Pause, ScriptedServer, reply
 
 FINE = reply("200 OK", b"fine")
 
@@ -24,7 +24,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_page")]
 async def a_run(stdin: BinaryIO, out: Path, watch: Watch) -> Report:
     """One run over a piped list."""
     return await arun(
-        files.build(output_format="jsonl"), inputs="-", input_format="txt", stdin=stdin, out=out, watch=watch
+        files.build(output_format="jsonl"),
+        inputs="-",
+        input_format="txt",
+        stdin=stdin,
+        out=out,
+        watch=watch,
+        allow_net=LOOPBACK,
     )
 
 

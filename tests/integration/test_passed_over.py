@@ -14,7 +14,7 @@ from scraper import Report, UsageError, Watch, arun
 from scraper.ledger import LedgerReader
 from scraper.records import Outcome, Request
 from scraper.sources.listed import ListSource
-from scraper.testing.server import Pause, ScriptedServer, Turns, reply
+from scraper.testing.server import LOOPBACK, Pause, ScriptedServer, Turns, reply
 
 ROWS = 10
 DONE = 9
@@ -48,7 +48,8 @@ def begun_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 async def a_run(listed: Path, out: Path, watch: Watch | None = None, **settings: object) -> Report:
     """One run over the list."""
-    return await arun(files.build(), inputs=listed, out=out, watch=watch, workers=1, **settings)
+    settings |= {"workers": 1, "allow_net": LOOPBACK}
+    return await arun(files.build(), inputs=listed, out=out, watch=watch, **settings)
 
 
 async def half_done(listed: Path, out: Path, **settings: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections import Counter
@@ -13,16 +14,22 @@ from typing import cast
 import pytest
 import uvloop
 
+from scraper.config import FetchConfig
 from scraper.resolver import (
+    FAILED_S,
+    LOOKUP_S,
     LOOKUPS,
     NOT_FOUND_S,
     SHORTEST_S,
+    SLOW_S,
+    UNANSWERED,
     Answer,
     AresLookup,
     HostNotFound,
     LookupFailed,
     Resolver,
 )
+from scraper.testing.clock import run_virtual
 
 NXDOMAIN, SERVFAIL, REFUSED = 3, 2, 5
 A, AAAA = 1, 28
@@ -30,11 +37,16 @@ Zone = dict[str, list[tuple[int, str, int]] | int | None]
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """Answers from a zone: records as (type, address, ttl), a failure code, or None for silence (RFC 1035 4)."""
+    """Answers from a zone: records as (type, address, ttl), a failure code, or None for silence (RFC 1035 4).
+
+    Attributes:
+        drops: queries for each name that are lost before one is answered.
+    """
 
     def __init__(self, zone: Zone) -> None:
         self.zone = zone
         self.asked: Counter[str] = Counter()
+        self.drops = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
@@ -51,7 +63,7 @@ class NameServer(asyncio.DatagramProtocol):
         name = ".".join(labels).lower()
         self.asked[name] += 1
         entry = self.zone.get(name, NXDOMAIN)
-        if entry is None:
+        if entry is None or self.asked[name] <= self.drops:
             return
         records = [] if isinstance(entry, int) else [record for record in entry if record[0] == kind]
         code = entry if isinstance(entry, int) else 0
@@ -64,12 +76,14 @@ class NameServer(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def asking(zone: Zone, *, timeout_s: float = 0.2) -> AsyncIterator[tuple[AresLookup, NameServer]]:
+async def asking(
+    zone: Zone, *, timeout_s: float = 0.2, tries: int = 1
+) -> AsyncIterator[tuple[AresLookup, NameServer]]:
     """A look-up that asks a server with this zone."""
     loop = asyncio.get_running_loop()
     transport, server = await loop.create_datagram_endpoint(lambda: NameServer(zone), local_addr=("127.0.0.1", 0))
     port = transport.get_extra_info("sockname")[1]
-    lookup = AresLookup((f"127.0.0.1:{port}",), timeout_s=timeout_s, tries=1)
+    lookup = AresLookup((f"127.0.0.1:{port}",), timeout_s=timeout_s, tries=tries)
     try:
         yield lookup, server
     finally:
@@ -141,6 +155,22 @@ async def test_a_slow_server_does_not_hold_the_loop() -> None:
         assert not slow.done()
         with pytest.raises(LookupFailed):
             await slow
+
+
+@pytest.mark.slow  # c-ares asks again after a quarter of a second at the earliest
+async def test_what_a_name_server_drops_is_asked_again() -> None:
+    """A name server that loses packets, as busy ones do, costs time and no name."""
+    hosts = [f"h{n}.example" for n in range(40)]
+    async with asking({host: [(A, "192.0.2.1", 60)] for host in hosts}, timeout_s=0.05, tries=3) as (
+        lookup,
+        server,
+    ):
+        server.drops = 1
+        resolver = Resolver(lookup)
+        found = await asyncio.gather(*(resolver.addresses(host, socket.AF_INET) for host in hosts))
+        assert set(found) == {("192.0.2.1",)}
+        assert set(server.asked.values()) == {2}
+        assert resolver.unanswered == {}
 
 
 class Book:
@@ -260,3 +290,125 @@ async def test_the_cache_is_bounded() -> None:
     for host in "bcda":
         await resolver.addresses(host)
     assert book.asked == {"a": 2, "b": 1, "c": 1, "d": 1}
+
+
+SILENT = LookupFailed(None, "nobody answers")
+
+
+async def fails(resolver: Resolver, *hosts: str) -> None:
+    """Look each up, in vain."""
+    for host in hosts:
+        with pytest.raises(OSError, match=r"nobody|no such"):
+            await resolver.addresses(host)
+
+
+def names(resolver: Resolver) -> list[str]:
+    """Those looked up in vain."""
+    return [host for host, _ in resolver.unanswered]
+
+
+async def test_names_looked_up_in_vain_are_counted() -> None:
+    """Each name once, however often it is asked for."""
+    clock, book = Clock(), Book(a=SILENT, b=SILENT)
+    resolver = Resolver(book, now=clock)
+    for _ in range(3):
+        await fails(resolver, "a", "A", "b")
+        clock.now += FAILED_S
+    assert names(resolver) == ["a", "b"]
+
+
+@pytest.mark.parametrize("answer", [Answer(("192.0.2.1",), 60.0), HostNotFound(None, "no such name")])
+async def test_any_answer_begins_the_count_anew(answer: Answer | OSError) -> None:
+    """That there is no such name is an answer as well: some name server gave it."""
+    clock, book = Clock(), Book(a=SILENT, b=SILENT, c=answer)
+    resolver = Resolver(book, now=clock)
+    await fails(resolver, "a", "b")
+    await asyncio.gather(resolver.addresses("c"), return_exceptions=True)
+    assert resolver.unanswered == {}
+    await fails(resolver, "a", "b")
+    assert resolver.unanswered == {}, "names that failed before prove nothing"
+
+
+async def test_an_answer_lets_the_others_be_asked_at_once() -> None:
+    """Names that were not answered for are not taken for lost a moment longer once some other one is."""
+    book = Book(a=SILENT)
+    resolver = Resolver(book, now=Clock())
+    await fails(resolver, "a", "a")
+    del book.known["a"]
+    await fails(resolver, "a")
+    await resolver.addresses("b")
+    assert await resolver.addresses("a") == ("192.0.2.9",)
+    assert book.asked == {"a": 2, "b": 1}
+
+
+async def test_a_name_that_was_found_before_counts() -> None:
+    """A known name that cannot be looked up any more says as much as a new one."""
+    clock, book = Clock(), Book(a=Answer(("192.0.2.1",), 60.0))
+    resolver = Resolver(book, now=clock)
+    await resolver.addresses("a")
+    clock.now += 60.0
+    book.known["a"] = SILENT
+    await fails(resolver, "a")
+    assert names(resolver) == ["a"]
+
+
+async def test_this_machines_own_want_is_no_silence() -> None:
+    """Without descriptors nobody was asked; and what is remembered is bounded."""
+    resolver = Resolver(Book(a=LookupFailed(errno.EMFILE, "nobody was asked")))
+    with pytest.raises(LookupFailed):
+        await resolver.addresses("a")
+    assert resolver.unanswered == {}
+    many = [f"h{n}" for n in range(2 * UNANSWERED)]
+    resolver = Resolver(Book(**dict.fromkeys(many, SILENT)))
+    await fails(resolver, *many)
+    assert len(resolver.unanswered) == UNANSWERED
+
+
+async def test_name_servers_are_asked_whether_they_answer() -> None:
+    """By the names they did not answer for, in turn; not where another look-up has shown it."""
+    clock, book = Clock(), Book(a=SILENT, b=SILENT)
+    resolver = Resolver(book, now=clock)
+    assert await resolver.is_answered()
+    assert not book.asked
+    await fails(resolver, "a", "b")
+    for _ in range(3):
+        clock.now += FAILED_S
+        assert not await resolver.is_answered()
+    assert book.asked == {"a": 3, "b": 2}
+    clock.now += FAILED_S
+    del book.known["b"]
+    assert await resolver.is_answered()
+    assert resolver.unanswered == {}
+    assert await resolver.addresses("b") == ("192.0.2.9",)
+    assert book.asked == {"a": 3, "b": 3}
+
+
+def test_a_look_up_ends() -> None:
+    """One that name servers let hang ends before whoever waits for a connection has gone, and counts."""
+
+    async def main() -> None:
+        book = Book()
+        book.open.clear()
+        resolver = Resolver(book)
+        with pytest.raises(LookupFailed, match=r"a could not be looked up: no answer within 8 s"):
+            await resolver.addresses("a")
+        assert asyncio.get_running_loop().time() == LOOKUP_S < FetchConfig("test").connect_timeout_s
+        assert names(resolver) == ["a"]
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(("after_s", "counted"), [(SLOW_S / 2, []), (SLOW_S, ["a"])])
+def test_a_look_up_that_was_given_up(after_s: float, counted: list[str]) -> None:
+    """It counts as one in vain only if there was time for an answer."""
+
+    async def main() -> None:
+        book = Book()
+        book.open.clear()
+        resolver = Resolver(book)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(after_s):
+                await resolver.addresses("a")
+        assert names(resolver) == counted
+
+    run_virtual(main())

@@ -11,13 +11,16 @@ import pytest
 from pipelines import files
 from scraper import arun
 from scraper.errors import SinkFailed
+from scraper.policies.templates import Template
 from scraper.records import Held, Item, Outcome, Request, Result
 from scraper.sinks import SINKS, output_of
 from scraper.sinks.files import REPLACED, FilesSink
-from scraper.sinks.leftovers import Leftovers, row_of
+from scraper.sinks.leftovers import Leftovers
 from scraper.testing.disk import REFUSALS, Killed, KillingDisk, QuickDisk, RecordingDisk, RefusingDisk
 from scraper.testing.server import ScriptedServer, Turns, reply
 from scraper.testing.sink import MemoryLedger, files_in
+
+LOOPBACK = {"allow_net": "127.0.0.0/8", "robots": "ignore"}
 
 JPG, PNG = Item(b"old", "jpg"), Item(b"new", "png")
 
@@ -221,7 +224,9 @@ def _check_each_row_stands(out: Path) -> None:
     """At every moment the first item of each row is there, old or new, and whole."""
     standing = _standing(out)
     for row in range(3):
-        firsts = {path: data for path, data in standing.items() if row_of(path) == row and "_" not in path}
+        firsts = {
+            path: data for path, data in standing.items() if Template().row_of(path) == row and "_" not in path
+        }
         items = [data for path, data in firsts.items() if not path.endswith((".txt", ".json"))]
         assert items
         assert set(items) <= {b"old", b"new", b"newer"}
@@ -310,8 +315,8 @@ async def test_a_whole_run_that_refreshes_leaves_one_file_a_row(tmp_path: Path) 
     out = tmp_path / "out"
     async with ScriptedServer(scripts) as server:
         urls = [server.url(path) for path in scripts]
-        await arun(files.build(), urls, out=out, workers=1)
-        report = await arun(files.build(), urls, out=out, workers=1, refresh=True)
+        await arun(files.build(), urls, out=out, workers=1, **LOOPBACK)
+        report = await arun(files.build(), urls, out=out, workers=1, refresh=True, **LOOPBACK)
     assert dict(report.by_class) == {"ok": 1, "ok.not_modified": 1, "http.404": 1}
     assert {path.name: path.read_bytes() for path in (out / "00000").iterdir()} == {
         "000000000.png": png,

@@ -23,7 +23,7 @@ from scraper.ledger import Ledger, RunMeta
 from scraper.options import img2dataset
 from scraper.options.found import load
 from scraper.options.schema import names_of, options_of
-from scraper.options.shared import InputOptions, PlaceOptions, RunOptions
+from scraper.options.shared import SHARED, PlaceOptions, RunOptions
 from scraper.outdir import OutputFolder
 from scraper.records import Outcome
 from scraper.report import Report, render_terminal
@@ -83,6 +83,15 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["images", "x", "--timeout", "abc"], "--timeout: 'abc' is no time; write 500ms, 30, 30s, 2m or 1h."),
         (["images", "x", "--set", "tiemout=3"], "There is no option 'tiemout' for --set; did you mean timeout?"),
         (["images", "x", "--config", "no.toml"], "There is no file no.toml for --config."),
+        (
+            ["images", "x", "--allow-net", "127.0.0.1/8"],
+            "--allow-net '127.0.0.1/8' is no network: did you mean 127.0.0.0/8?",
+        ),
+        (["images", "x", "--hosts", "a.test"],
+         "--hosts a.test says nothing: add a limit, as in 'a.test per_host=2 delay=1s'."),
+        (["images", "x", "--robots", "no"], "--robots is one of obey, ignore; 'no' is not."),
+        (["images", "x", "--per-host", "0"], "--per-host must be at least 1."),
+        (["images", "x", "--host-wait", "-1"], "--host-wait: '-1' is no time; write 500ms, 30, 30s, 2m or 1h."),
         (["results"], "Give one output folder: scraper results OUT."),
         (["results", "a", "b"], "Give one output folder: scraper results OUT."),
         (
@@ -183,7 +192,7 @@ def test_an_img2dataset_command_ports_by_changing_its_name() -> None:
         "--save_additional_columns", '["a","b"]', "--timeout", "10", "--retries=1",
         "--compute_hash", "sha256", "--distributor=multiprocessing", "--incremental_mode", "incremental",
         "--subjob_size", "1000", "--enable_wandb", "False", "--extract_exif", "True", "--oom_shard_count", "5",
-        "--max_shard_retry", "3",
+        "--max_shard_retry", "3", "--disallowed_header_directives", '["noai","noindex"]',
     )  # fmt: skip
     config = ported.config
     assert (ported.inputs, ported.out) == (["list.parquet"], "data")
@@ -195,17 +204,14 @@ def test_an_img2dataset_command_ports_by_changing_its_name() -> None:
         "parquet",
     )
     assert (config.fetch.timeout_s, config.retry.retries) == (10, 1)
+    assert config.politeness.opt_outs == ("noai", "noindex")
     assert ported.pipeline.settings["resize_only_if_bigger"] is True
     assert ported.pipeline.settings["number_sample_per_shard"] == 500
 
 
 def test_no_option_of_ours_is_passed_over() -> None:
     """What is dropped from an img2dataset command is no option here; a value of another option is left alone."""
-    ours = names_of(
-        each
-        for kind in (load("images").options, PlaceOptions, InputOptions, RunOptions)
-        for each in options_of(kind)
-    )
+    ours = names_of(each for kind in (load("images").options, *SHARED) for each in options_of(kind))
     assert not set(ours) & set(img2dataset.NO_COUNTERPART)
     assert img2dataset.ported(["a", "--subjob_size", "9", "b", "--", "--compute_hash", "x"]) == [
         "a", "b", "--", "--compute_hash", "x",
@@ -291,9 +297,11 @@ def test_a_dry_run_reads_and_writes_nothing(
 ) -> None:
     """It counts rows and hosts, shows the settings without credentials, and makes no folder."""
     out = tmp_path / "out"
-    code = main(
-        ["images", str(urls), "-o", str(out), "--dry-run", "--header", "Authorization: Bearer open-sesame"]
-    )
+    secrets = [
+        "--header", "Authorization: Bearer open-sesame", "--auth", "https://a.test=me:open-sesame",
+        "--proxy", "http://me:open-sesame@proxy.test:3128",
+    ]  # fmt: skip
+    code = main(["images", str(urls), "-o", str(out), "--dry-run", *secrets])
     shown = capsys.readouterr().out
     assert code == 0
     assert "3 rows, none bad, 2 hosts" in shown
@@ -301,10 +309,12 @@ def test_a_dry_run_reads_and_writes_nothing(
     assert f"{out}: new" in shown
     settings = dict(line.split(maxsplit=1) for line in shown.partition("Settings:\n")[2].splitlines() if line)
     expected = {"image-size": "256", "encode-quality": "95", "timeout": "60s", "max-bytes": "64M",
-                "connect-timeout": "10s", "resize-only-if-bigger": "false"}  # fmt: skip
+                "connect-timeout": "10s", "resize-only-if-bigger": "false", "robots": "obey", "per-host": "8",
+                "user-agent": "scraper/VERSION (+URL)", "allow-net": "-", "host-wait": "60s"}  # fmt: skip
     assert expected == {name: settings[name] for name in expected}
     assert settings["workers"].isdigit()
     assert "Authorization: ***" in shown
+    assert (settings["auth"], settings["proxy"]) == ("https://a.test=***", "http://***@proxy.test:3128")
     assert "open-sesame" not in shown
     assert not out.exists()
 
@@ -374,20 +384,33 @@ def test_resume_needs_what_is_stored() -> None:
     """Every option that shapes the run is kept, as JSON, with absolute lists; credentials are not."""
     kept = job(
         "list.csv", "-", "-o", "out", "--header", "X-A: 1", "--header", "Cookie: secret=1", "--timeout", "5s",
-        "--progress", "none",
+        "--progress", "none", "--auth", "https://a.test=me:secret=2", "--proxy", "http://me:secret=3@b.test",
+        "--allow-net", "127.0.0.0/8", "--hosts", "*.a.test delay=1s", "--robots", "ignore",
     ).stored  # fmt: skip
     stored = json.loads(json.dumps(kept))
     assert stored["inputs"] == [str(Path.cwd() / "list.csv"), "-"]
-    assert stored["secret_headers"] == ["Cookie"]
-    assert stored["options"]["header"] == ["X-A: 1"]
-    assert stored["options"]["timeout"] == 5
-    assert not {"progress", "out", "dry_run", "set", "retry_failed", "refresh"} & set(stored["options"])
-    assert "secret=1" not in json.dumps(stored)
+    assert stored["left_out"] == {
+        "header": ["Cookie"],
+        "auth": ["https://a.test"],
+        "proxy": ["http://***@b.test"],
+    }
+    options = stored["options"]
+    assert (options["header"], options["auth"], options.get("proxy")) == (["X-A: 1"], [], None)
+    assert (options["allow_net"], options["hosts"]) == (["127.0.0.0/8"], ["*.a.test delay=1s"])
+    assert (options["timeout"], options["robots"]) == (5, "ignore")
+    assert not {"progress", "out", "dry_run", "set", "retry_failed", "refresh"} & set(options)
+    assert "secret=" not in json.dumps(stored)
 
 
 def test_a_resumed_job_is_the_same_job() -> None:
     """What was stored, below what is typed now, gives the same pipeline and config."""
-    first = job("x", "--image-size", "64", "--header", "A: 1", "--concurrency", "3", "--caption-col", "c")
+    first = job(
+        "x", "--image-size", "64", "--header", "A: 1", "--concurrency", "3", "--caption-col", "c",
+        "--auth", "netrc", "--hosts", "*.a.test per_host=2 delay=1s", "--opt-outs", "off",
+        "--allow-net", "::1,127.0.0.0/8", "--insecure", "[::1]", "--client-cert", "a.test=c.pem,c.key",
+        "--contact", "me@a.test", "--pace", "fixed", "--downgrade", "refuse", "--cookie-jar", "per-host",
+        "--bandwidth", "1M",
+    )  # fmt: skip
     options = json.loads(json.dumps(first.stored))["options"]
     again = understand(load("images"), ["x", "-o", "out"], [], options)
     assert again is not None
@@ -413,6 +436,50 @@ async def test_resume_says_what_it_cannot_go_on_with(
     code, sentence = said(capsys, "resume", str(tmp_path))
     assert (code, words in sentence) == (2, True)
     assert "scraper resume" not in render_terminal(Report.of(tmp_path))
+
+
+SECRETS = {
+    "header": (["--header", "Cookie: open=sesame"], "--header Cookie", "--header 'Cookie: …'"),
+    "auth": (
+        ["--auth", "https://a.test=me:open=sesame"],
+        "--auth https://a.test",
+        "--auth 'https://a.test=USER:PASSWORD'",
+    ),
+    "proxy": (["--proxy", "http://me:open=sesame@b.test"], "--proxy http://***@b.test", "--proxy URL"),
+}
+"""How a secret is said, what it is called when it is missing, and what is to be added."""
+
+
+@pytest.mark.parametrize("option", list(SECRETS))
+async def test_resume_asks_for_what_is_not_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, urls: Path, option: str
+) -> None:
+    """A run that had a secret goes on only with it: its rows would fail for want of it."""
+    out, (typed, name, again) = tmp_path / "out", SECRETS[option]
+    begun = job(str(urls), *typed)
+    fingerprint = open_source([urls], SourceConfig()).fingerprint()
+    columns = {"caption_col": None, "save_additional_columns": []}
+    await a_run(
+        out, RunMeta("images", {**begun.pipeline.settings, **columns}, [str(urls)], fingerprint, begun.stored)
+    )
+    assert said(capsys, "resume", str(out), "--dry-run") == (
+        2,
+        f"scraper: The run had a secret in {name}, which is not kept on disk; add {again} to resume.",
+    )
+    assert main(["resume", str(out), "--dry-run", *typed]) == 0
+    assert "sesame" not in capsys.readouterr().out
+    kept = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    assert b"sesame" not in kept
+
+
+async def test_resume_knows_what_earlier_versions_left_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, urls: Path
+) -> None:
+    """They kept the names of headers alone, under another name."""
+    options = {"inputs": [str(urls)], "secret_headers": ["Cookie"], "options": {}}
+    await a_run(tmp_path / "out", RunMeta("images", {}, [str(urls)], "f", options))
+    code, sentence = said(capsys, "resume", str(tmp_path / "out"), "--dry-run")
+    assert (code, "The run had a secret in --header Cookie" in sentence) == (2, True)
 
 
 async def test_resume_goes_on_asking_again(capsys: pytest.CaptureFixture[str], tmp_path: Path, urls: Path) -> None:

@@ -15,6 +15,7 @@ from aiohttp import client_exceptions, http_exceptions
 from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import aioresponses
 
+from scraper.answers import Failed, Fetched, Redirected
 from scraper.arena import Arena
 from scraper.config import FetchConfig
 from scraper.connector import Hop
@@ -22,7 +23,7 @@ from scraper.deadline import Watchdog
 from scraper.decoding import Decoder
 from scraper.errors import FetchFailed, OutOfResources, outcome_class
 from scraper.failures import CLASS_OF, FOREIGN, FOREIGN_ASKING, failure_of
-from scraper.fetch import Failed, Fetched, Fetcher, Redirected
+from scraper.fetch import Fetcher
 from scraper.records import Request
 from scraper.resolver import HostNotFound, LookupFailed
 from scraper.testing.clock import run_virtual
@@ -156,7 +157,7 @@ async def test_above_the_socket(answers: aioresponses) -> None:
     answers.get(f"{base}/moved", status=301, headers={"Location": "/a.jpg"})
     answers.get(f"{base}/broken", exception=aiohttp.ClientPayloadError("cut"))
     arena = Arena(1_000)
-    async with Fetcher(FetchConfig("test"), arena) as fetcher:
+    async with Fetcher(FetchConfig("test", allow_net=("127.0.0.0/8",)), arena) as fetcher:
         whole, gone, moved, broken = [
             await fetcher.fetch(Request(row, base + path))
             for row, path in enumerate(("/a.jpg", "/gone", "/moved", "/broken"))
@@ -181,7 +182,7 @@ async def test_what_cannot_be_asked_for_is_the_rows_end(
 ) -> None:
     """The plain errors that aiohttp and uvloop have for a request they cannot make end its row."""
     answers.get("http://photos.test/a", exception=error)
-    async with Fetcher(FetchConfig("test"), Arena(1_000)) as fetcher:
+    async with Fetcher(FetchConfig("test", allow_net=("127.0.0.0/8",)), Arena(1_000)) as fetcher:
         failed = await fetcher.fetch(Request(0, "http://photos.test/a"))
     assert isinstance(failed, Failed)
     assert failed.error.class_ == class_
@@ -199,7 +200,7 @@ async def test_a_fault_of_ours_is_no_rows_end(
     monkeypatch.setattr(Decoder, "feed", broken)
     answers.get("http://photos.test/a", body=b"x", headers={"Content-Encoding": "br"})
     arena = Arena(1_000)
-    async with Fetcher(FetchConfig("test"), arena) as fetcher:
+    async with Fetcher(FetchConfig("test", allow_net=("127.0.0.0/8",)), arena) as fetcher:
         with pytest.raises(type(error), match="a bug"):
             await fetcher.fetch(Request(0, "http://photos.test/a"))
         assert "0 in flight" in repr(fetcher._watchdog)
@@ -214,7 +215,7 @@ async def test_a_body_whose_connection_has_gone(answers: aioresponses, monkeypat
 
     monkeypatch.setattr(aiohttp.StreamReader, "readany", gone)
     answers.get("http://photos.test/a", body=b"x")
-    async with Fetcher(FetchConfig("test"), Arena(1_000)) as fetcher:
+    async with Fetcher(FetchConfig("test", allow_net=("127.0.0.0/8",)), Arena(1_000)) as fetcher:
         failed = await fetcher.fetch(Request(0, "http://photos.test/a"))
     assert isinstance(failed, Failed)
     assert str(failed.error) == "connect.reset: The connection broke: Connection closed."
@@ -226,7 +227,7 @@ def test_waiting_for_the_budget_ends_no_row(answers: aioresponses) -> None:
         answers.get("http://photos.test/a", body=b"x" * 900, headers={"Content-Length": "900"})
 
     async def main() -> None:
-        config, budget = FetchConfig("test"), Arena(1_000)
+        config, budget = FetchConfig("test", allow_net=("127.0.0.0/8",)), Arena(1_000)
         async with Fetcher(config, budget) as fetcher:
             first = await fetcher.fetch(Request(0, "http://photos.test/a"))
             assert isinstance(first, Fetched)

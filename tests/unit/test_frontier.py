@@ -11,15 +11,21 @@ import pytest
 import uvloop
 
 from scraper.backlog import Backlog
-from scraper.config import PermitConfig
+from scraper.config import HostLimits, PermitConfig, PolitenessConfig
 from scraper.frontier import Frontier
 from scraper.records import Request
 from scraper.testing.clock import run_virtual
+from scraper.windows import Bounds
 
 
 def row(n: int, host: str = "a") -> Request:
     """A row of the list, for a host."""
     return Request(n, f"http://{host}/{n}")
+
+
+def fixed(per_host: int) -> PolitenessConfig:
+    """So many requests at once at any host from the beginning."""
+    return PolitenessConfig(HostLimits(per_host=per_host), adaptive=False)
 
 
 @contextlib.asynccontextmanager
@@ -28,7 +34,7 @@ async def open_frontier(
 ) -> AsyncIterator[Frontier]:
     """A frontier with its backlog."""
     async with Backlog(folder / "backlog.sqlite") as backlog:
-        yield Frontier(PermitConfig(concurrency=concurrency, per_host=per_host), backlog, **bounds)
+        yield Frontier(PermitConfig(concurrency), fixed(per_host), backlog, Bounds(**bounds))
 
 
 async def turn() -> None:
@@ -304,7 +310,7 @@ def test_a_held_host_waits(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with open_frontier(tmp_path) as frontier:
-            frontier.hold("a", 60.0)
+            frontier.hosts.hold("a", 60.0)
             run = Run(frontier, lambda _: 0.0)
             await run.all([row(0, "a"), row(1, "b"), row(2, "a")], workers=4)
             assert sorted((when, request.row) for when, request in run.begun) == [(0, 1), (60, 0), (60, 2)]
@@ -326,15 +332,16 @@ def test_rows_without_a_host_go_through(tmp_path: Path) -> None:
 
 
 def test_a_host_costs_little_memory(tmp_path: Path) -> None:
-    """A host and its row take at most 2 KB, queue and request included."""
+    """A host and its row take at most 2 KB, queue, pace and request included."""
 
     async def main() -> None:
         async with open_frontier(tmp_path, concurrency=2_000, per_host=8) as frontier:
+            await frontier.admit([row(0, "the-list-of-suffixes-is-read-now.example")])
             tracemalloc.start()
             await frontier.admit([row(n, f"host-number-{n}.example") for n in range(2_000)])
             held, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-            assert frontier.statistics().hosts == 2_000
+            assert frontier.statistics().hosts == 2_001
             assert held / 2_000 <= 2_048
 
     run_virtual(main())

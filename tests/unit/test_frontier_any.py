@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scraper.backlog import Backlog
-from scraper.config import PermitConfig
+from scraper.config import HostLimits, PermitConfig, PolitenessConfig
 from scraper.frontier import Frontier
 from scraper.records import Request
 from scraper.testing.clock import run_virtual
+from scraper.windows import Bounds
 
 HOST = st.sampled_from(["a", "b", "c", ""])
 STEP = st.one_of(
@@ -26,13 +27,24 @@ STEP = st.one_of(
 ROW = st.tuples(HOST, st.integers(0, 3), st.lists(STEP, max_size=3))  # host, seconds, what happens before it ends
 Row = tuple[str, int, list[tuple[str, Any, bool]]]
 
+COUNTED = {
+    f"{name}.py"
+    for name in ("circuit", "frontier", "gates", "groups", "hosts", "pace", "spilled", "turns", "windows")
+}
+"""What an event of the frontier runs through."""
+
+
+def fixed(per_host: int) -> PolitenessConfig:
+    """So many requests at once at any host from the beginning."""
+    return PolitenessConfig(HostLimits(per_host=per_host), adaptive=False)
+
 
 class Load:
     """Rows with a fate each, workers that carry it out, and checks on the way."""
 
-    def __init__(self, frontier: Frontier, permits: PermitConfig, rows: list[Row]) -> None:
+    def __init__(self, frontier: Frontier, per_host: int, rows: list[Row]) -> None:
         self.frontier = frontier
-        self.permits = permits
+        self.per_host = per_host
         self.rows = rows
         self.fates = [list(steps) for _, _, steps in rows]
         self.ended: list[int] = []
@@ -74,7 +86,7 @@ class Load:
             self.first.append(request)
         host = request.host
         self.out[host] += 1
-        assert host == "" or self.out[host] <= self.permits.per_host
+        assert host == "" or self.out[host] <= self.per_host
         statistics = self.frontier.statistics()
         self.peak = max(self.peak, statistics.queued + statistics.deferred + statistics.out)
         await asyncio.sleep(self.rows[request.row][1])
@@ -113,12 +125,10 @@ def test_any_load_comes_to_its_end(
     """Whatever rows do and however workers come and go: no row lost or doubled, none early, no bound broken."""
 
     async def main() -> None:
-        permits = PermitConfig(concurrency=len(workers), per_host=per_host)
         async with Backlog(tmp_path_factory.getbasetemp() / "any.sqlite") as backlog:
-            frontier = Frontier(
-                permits, backlog, window_per_host=window, window_total=total, look_ahead=look_ahead
-            )
-            load = Load(frontier, permits, rows)
+            bounds = Bounds(window_per_host=window, window_total=total, look_ahead=look_ahead)
+            frontier = Frontier(PermitConfig(len(workers)), fixed(per_host), backlog, bounds)
+            load = Load(frontier, per_host, rows)
             async with asyncio.timeout(5_000), asyncio.TaskGroup() as group:
                 for patience in workers:
                     group.create_task(load.work(patience))
@@ -135,12 +145,12 @@ def test_any_load_comes_to_its_end(
 
 
 def lines_run(event: Callable[[], object]) -> int:
-    """Lines of the frontier and its turns that ``event`` runs: a cost that is the same on every machine."""
+    """Lines of the frontier and its parts that ``event`` runs: a cost that is the same on every machine."""
     count = 0
 
     def trace(frame: FrameType, kind: str, argument: object) -> Any:
         nonlocal count
-        if Path(frame.f_code.co_filename).name not in ("frontier.py", "turns.py"):
+        if Path(frame.f_code.co_filename).name not in COUNTED:
             return None
         count += kind == "line"
         return trace
@@ -163,7 +173,7 @@ def finish(coroutine: Coroutine[Any, Any, None]) -> None:
 async def costs(folder: Path, hosts: int, idle: int) -> list[int]:
     """What the events of one row cost, among so many hosts and idle workers."""
     async with Backlog(folder / "b.sqlite") as backlog:
-        frontier = Frontier(PermitConfig(concurrency=hosts, per_host=1), backlog)
+        frontier = Frontier(PermitConfig(hosts), fixed(1), backlog)
         await frontier.admit([Request(n, f"http://h{n}/") for n in range(hosts)])
         leases = [frontier.lease() for _ in range(hosts)]
         for lease in leases:
@@ -175,7 +185,7 @@ async def costs(folder: Path, hosts: int, idle: int) -> list[int]:
         counted = [
             lines_run(lambda: frontier.readmit(requests[0])),
             lines_run(lambda: frontier.readmit(requests[1], not_before=2e6)),
-            lines_run(lambda: frontier.hold("h1", 3e6)),
+            lines_run(lambda: frontier.hosts.hold("h1", 3e6)),
             lines_run(lambda: finish(leases[0].__aexit__(None, None, None))),
             lines_run(frontier.statistics),
         ]

@@ -8,16 +8,22 @@ from pathlib import Path
 import pytest
 
 from scraper.backlog import Backlog
-from scraper.config import PermitConfig
+from scraper.config import HostLimits, PermitConfig, PolitenessConfig
 from scraper.errors import InternalFault, SinkFailed
 from scraper.frontier import Frontier
 from scraper.records import Request
 from scraper.testing.clock import run_virtual
+from scraper.windows import Bounds
 
 
 def row(n: int, host: str = "a") -> Request:
     """A row of the list, for a host."""
     return Request(n, f"http://{host}/{n}")
+
+
+def fixed(per_host: int) -> PolitenessConfig:
+    """So many requests at once at any host from the beginning."""
+    return PolitenessConfig(HostLimits(per_host=per_host), adaptive=False)
 
 
 @contextlib.asynccontextmanager
@@ -26,7 +32,7 @@ async def open_frontier(
 ) -> AsyncIterator[Frontier]:
     """A frontier with its backlog."""
     async with Backlog(folder / "backlog.sqlite") as backlog:
-        yield Frontier(PermitConfig(concurrency=concurrency, per_host=per_host), backlog, **bounds)
+        yield Frontier(PermitConfig(concurrency), fixed(per_host), backlog, Bounds(**bounds))
 
 
 async def turn() -> None:
@@ -186,8 +192,8 @@ def test_a_backlog_that_fails_ends_the_run(tmp_path: Path, kind: type[Backlog], 
 
     async def main() -> None:
         async with kind(tmp_path / "b.sqlite") as backlog:
-            permits = PermitConfig(concurrency=4, per_host=1)
-            frontier = Frontier(permits, backlog, window_per_host=4, window_total=16, look_ahead=50)
+            bounds = Bounds(window_per_host=4, window_total=16, look_ahead=50)
+            frontier = Frontier(PermitConfig(4), fixed(1), backlog, bounds)
             ends = await asyncio.gather(
                 Worker(frontier).work(),
                 Worker(frontier).work(),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from scraper.backlog import Backlog
-from scraper.config import PermitConfig
+from scraper.config import HostLimits, PermitConfig, PolitenessConfig
 from scraper.frontier import Frontier
 from scraper.records import Request
 from scraper.testing.clock import run_virtual
@@ -17,7 +17,7 @@ from scraper.testing.clock import run_virtual
 @contextlib.asynccontextmanager
 async def _open(folder: Path) -> AsyncIterator[Frontier]:
     async with Backlog(folder / "backlog.sqlite") as backlog:
-        yield Frontier(PermitConfig(concurrency=4, per_host=4), backlog)
+        yield Frontier(PermitConfig(4), PolitenessConfig(HostLimits(per_host=4), adaptive=False), backlog)
 
 
 def _rows(count: int) -> list[Request]:

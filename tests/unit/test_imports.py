@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS: list[set[str]] = [
-    {"scraper._version", "scraper.errors", "scraper.units"},
+    {"scraper._version", "scraper.errors", "scraper.units", "scraper.whatwg"},
     {"scraper.records"},
     {"scraper.protocols"},
     {"scraper.config"},
@@ -21,14 +21,19 @@ LAYERS: list[set[str]] = [
         "scraper.allocator",
         "scraper.descriptors",
         "scraper.arena",
+        "scraper.asking",
         "scraper.backlog",
         "scraper.channel",
         "scraper.connector",
+        "scraper.cookies",
+        "scraper.credentials",
         "scraper.deadline",
         "scraper.decoding",
         "scraper.failures",
         "scraper.fetch",
+        "scraper.framing",
         "scraper.frontier",
+        "scraper.hosts",
         "scraper.lease",
         "scraper.ledger",
         "scraper.ledger_pass",
@@ -44,10 +49,14 @@ LAYERS: list[set[str]] = [
         "scraper.sinks",
         "scraper.sources",
         "scraper.spawning",
+        "scraper.tls",
         "scraper.transforms",
+        "scraper.windows",
         "scraper.worker",
         "scraper.workers",
     },
+    # Asks by way of a stage.
+    {"scraper.robots"},
     # Over the stages, below what puts a run together.
     {"scraper.engines", "scraper.origin", "scraper.progress", "scraper.report", "scraper.results"},
     {"scraper.options"},
@@ -61,6 +70,7 @@ LAYERS: list[set[str]] = [
 
 PARTS_OF = {
     "scraper.fetch": {
+        "scraper.asking",
         "scraper.arena",  # it writes into a slot that the engine hands it
         "scraper.connector",
         "scraper.deadline",
@@ -68,15 +78,17 @@ PARTS_OF = {
         "scraper.failures",
         "scraper.resolver",
     },
-    "scraper.failures": {"scraper.connector", "scraper.resolver"},
-    "scraper.connector": {"scraper.deadline", "scraper.descriptors", "scraper.resolver"},
-    "scraper.frontier": {"scraper.backlog", "scraper.lease"},
+    "scraper.asking": {"scraper.cookies", "scraper.credentials", "scraper.tls"},
+    "scraper.failures": {"scraper.connector", "scraper.framing", "scraper.resolver"},
+    "scraper.connector": {"scraper.deadline", "scraper.descriptors", "scraper.framing", "scraper.resolver"},
+    "scraper.frontier": {"scraper.backlog", "scraper.hosts", "scraper.lease", "scraper.windows"},
     "scraper.ledger": {"scraper.ledger_pass", "scraper.ledger_reader", "scraper.ledger_schema"},
     "scraper.ledger_pass": {"scraper.ledger_schema"},
     "scraper.ledger_reader": {"scraper.ledger_pass", "scraper.ledger_schema"},
     "scraper.meter": {"scraper.channel"},
     "scraper.pool": {"scraper.worker", "scraper.workers"},
     "scraper.snapshot": {"scraper.channel", "scraper.meter"},
+    "scraper.windows": {"scraper.backlog", "scraper.hosts"},
     "scraper.worker": {"scraper.allocator"},
     "scraper.spawning": {"scraper.worker"},
     "scraper.workers": {"scraper.spawning", "scraper.worker"},
@@ -93,10 +105,21 @@ OWNERS = {
         "scraper.transforms.pixels",
     },
     # A client and a server are two libraries in one; the connector is the client's part that checks addresses.
-    "aiohttp": {"scraper.connector", "scraper.failures", "scraper.fetch", "scraper.origin.server"},
+    "aiohttp": {
+        "scraper.connector",
+        "scraper.failures",
+        "scraper.fetch",
+        "scraper.framing",
+        "scraper.origin.server",
+    },
     "uvloop": {"scraper.api", "scraper.origin.server"},  # each makes the event loop of its own process
     "yarl": {
+        "scraper.asking",
+        "scraper.cookies",
+        "scraper.credentials",
         "scraper.fetch",
+        "scraper.policies.headers",
+        "scraper.policies.proxies",
         "scraper.policies.urls",
     },  # aiohttp's URL type: parsed by the rule, passed on by fetch
     # Codecs: the client decodes bodies, the origin encodes them, sources read compressed lists.

@@ -3,13 +3,18 @@
 import io
 import json
 import logging
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scraper.errors import SinkFailed
 from scraper.log import escaped, logging_to
 from scraper.policies.secrets import mask_userinfo
+from scraper.policies.urls import check
+from scraper.whatwg import MAX_LENGTH
 
 log = logging.getLogger("scraper.test")
 
@@ -139,13 +144,67 @@ def test_a_file_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
         ("Grüße, 世界", "Grüße, 世界"),
         ("a\tb\nc\x1b", "a\\x09b\\x0ac\\x1b"),
         ("\u202eevil\u2028", "\\u202eevil\\u2028"),
+        ("\u2066\u200f\ufeff", "\\u2066\\u200f\\ufeff"),
         ("\udcff", "\\udcff"),
-        ("\x85", "\\x85"),
+        ("\x85\x9b2J\x7f", "\\x85\\x9b2J\\x7f"),
+        ("a\xa0b\u3000c", "a\\xa0b\\u3000c"),
+        ("\U000e0041", "\\U000e0041"),
     ],
 )
 def test_escaped(text: str, shown: str) -> None:
-    """What a terminal would obey, or an encoder refuse, is shown as an escape; the rest as it is."""
+    """What a terminal would obey, an encoder refuse, or nobody see, is shown as an escape; the rest as it is."""
     assert escaped(text) == shown
+
+
+@given(st.text() | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "Zs"])))
+def test_escaped_is_printable(text: str) -> None:
+    """Whatever comes in, what comes out is one line that a terminal only prints."""
+    assert escaped(text).isprintable()
+    assert escaped(escaped(text)) == escaped(text)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "http://h/\x1b]0;title\x07",
+        "Server: a\x9b31m",
+        "/out/\u202egnp.exe",
+        "a\r\n12:00:00 error forged",
+        "\x7f\x08\x08\x08",
+        "\x1bP+q544e\x1b\\\\",
+        "\U000e0001\ufff9\xad",
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_x14_no_source_reaches_the_terminal(form: str, hostile: str, tmp_path: Path) -> None:
+    """As message, argument, field, field in a field, or error: control characters are escaped in every line."""
+    path, stream = tmp_path / "log.jsonl", io.StringIO()
+    with logging_to(path, form, stream):  # type: ignore[arg-type] # a parameter
+        log.warning(hostile)
+        log.warning(
+            "asked %s", hostile, extra={"url": hostile, "header": [hostile], "many": {hostile: (hostile,)}}
+        )
+        try:
+            raise ValueError(hostile)
+        except ValueError:
+            log.exception("of %r", hostile)
+    for text in (stream.getvalue(), path.read_text()):
+        assert text.count("\n") == 3
+        assert text.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_passwords_deep_in_a_field_are_masked(form: str, tmp_path: Path) -> None:
+    """In lists, in mappings, in their keys, in what has a text of its own, and in errors."""
+    url = "http://me:hunter 2@h/"
+    path, stream = tmp_path / "log.jsonl", io.StringIO()
+    with logging_to(path, form, stream):  # type: ignore[arg-type] # a parameter
+        log.warning("one", extra={"urls": [url, (url,)], "held": {url: {"asked": [url]}}, "path": Path(url)})
+        log.warning("two", extra={"urls": {url}}, exc_info=ValueError(url))
+    for text in (stream.getvalue(), path.read_text()):
+        assert "hunter" not in text
+        assert "***@h" in text
 
 
 @pytest.mark.parametrize(
@@ -164,9 +223,62 @@ def test_escaped(text: str, shown: str) -> None:
         ("u:p@example.org/x has no scheme", "***@example.org/x has no scheme"),
         ("//u:p@example.org/x", "//***@example.org/x"),
         ("https://***@example.org/", "https://***@example.org/"),
+        ("http:////u:p@h", "http:////***@h"),
+        ("http:u:p@h and more", "http:***@h and more"),
+        ("ht\ntp:\t/\r/u:\tp@h", "ht\ntp:\t/\r/***@h"),
+        ("ht\ttp:u:p@h", "ht\ttp:***@h"),
+        ("\x01 http://my name@h/", "\x01 http://***@h/"),
+        ("http://u:my word@h/", "http://***@h/"),
+        ("asking http://u:my word@h/ failed", "asking http://***@h/ failed"),
+        ("http://u:pa/ss@h/", "http://***@h/"),
+        ("http://u:9pa?s#s@h/a@b", "http://***@h/a@b"),
+        ("http://h:80/a@b", "http://h:80/a@b"),
+        ("http://h/a:b@c", "http://h/a:b@c"),
+        ("http://[::1]:80/a:b@c", "http://[::1]:80/a:b@c"),
+        ("http://h\\@x/", "http://h\\@x/"),
+        ("scraper (+https://example.org; me@example.org)", "scraper (+https://example.org; me@example.org)"),
+        ("Refused: me@example.org asked", "Refused: me@example.org asked"),
+        ("u:my word@h/", "***@h/"),
+        ("u:p@w@h/", "***@h/"),
+        ("h.example:80 is not me@example.org", "h.example:80 is not me@example.org"),
+        ("'http:u @:p@h/'", "'http:***@h/'"),
+        ("(mailto:me@example.org)", "(mailto:me@example.org)"),
     ],
 )
 def test_mask_userinfo(text: str, shown: str) -> None:
     """User and password go, whatever the URL looks like round them; nothing else changes."""
     assert mask_userinfo(text) == shown
     assert mask_userinfo(shown) == shown
+
+
+_WHITE = st.text("\t\n\r", max_size=2)
+_SPELLED = st.builds(
+    "{}{}h{}tt{}p{}:{}{}u {}:SECRET{}@h/{}".format,
+    st.sampled_from(["", " ", "\x00 ", "\n"]),
+    _WHITE,
+    _WHITE,
+    _WHITE,
+    st.sampled_from(["", "s", "S\t"]),
+    _WHITE,
+    st.text("/\\\t", max_size=5),
+    st.text("ab@:\t %'|", max_size=4),
+    st.text("ab@:\t %'|", max_size=4),
+    st.sampled_from(["", "@", "x@y", "?a:b@c", "#@"]),
+)
+
+
+@given(_SPELLED)
+def test_whatever_is_dialled_with_a_password_is_masked(text: str) -> None:
+    """However oddly a URL is spelled: where a password would be sent, it is hidden, on its own and in prose."""
+    assert "SECRET" in (check(text).password or "")
+    for said in (text, f"asking {text} failed, tell me@example.org", f"'{text}'"):
+        assert "SECRET" not in mask_userinfo(said)
+        assert mask_userinfo(mask_userinfo(said)) == mask_userinfo(said)
+
+
+@pytest.mark.parametrize("odd", ["http:", "a@/", "://a:b", "http:/", "http: a@/", "@", "@:"])
+def test_masking_takes_no_time(odd: str) -> None:
+    """A text made to be slow costs about as much as any other: every piece is looked at once."""
+    began = time.perf_counter()
+    mask_userinfo("@" + odd * (MAX_LENGTH // len(odd)) + "/@")
+    assert time.perf_counter() - began < 5.0  # milliseconds here; quadratic searches took minutes

@@ -12,16 +12,26 @@ from hypothesis import strategies as st
 
 from pipelines import images
 from scraper import UsageError, option
-from scraper.config import Again, FetchConfig, PermitConfig, PoolConfig, RetryConfig, SourceConfig
+from scraper.config import (
+    Again,
+    FetchConfig,
+    HealthConfig,
+    PermitConfig,
+    PolitenessConfig,
+    PoolConfig,
+    RetryConfig,
+    SourceConfig,
+    SpaceConfig,
+)
 from scraper.options import InputOptions, RunOptions, from_settings, resolve
 from scraper.options.again import check_again
 from scraper.options.layers import Layers, merge
 from scraper.options.near import likely
-from scraper.options.schema import convert, options_of, taken
-from scraper.options.shared import is_secret, parse_headers
+from scraper.options.schema import convert, names_of, options_of, taken
+from scraper.options.shared import SHARED
 from scraper.options.units import format_size, format_time, parse_size, parse_time
 
-ALL = (images.Options, InputOptions, RunOptions)
+ALL = (images.Options, *SHARED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,35 +238,41 @@ def test_set_wants_a_key_and_a_value() -> None:
 
 def test_nothing_said_resolves_to_the_defaults_of_config() -> None:
     """No default is written twice: what the options show is what config.py says."""
-    config = resolve(RunOptions(), InputOptions())
-    agent = config.fetch.user_agent
-    assert agent.startswith("scraper-pipelines/")
-    assert config.fetch == FetchConfig(user_agent=agent)
+    config = resolve(*(kind() for kind in SHARED))
+    assert config == resolve()
+    assert config.fetch == FetchConfig(user_agent=config.fetch.user_agent)
     assert config.permits == PermitConfig()
+    assert config.politeness == PolitenessConfig()
     assert config.retry == RetryConfig()
     assert config.pool == PoolConfig()
     assert config.source == SourceConfig()
+    assert (config.health, config.space) == (HealthConfig(), SpaceConfig())
 
 
-def test_every_option_reaches_the_config() -> None:
-    """No shared option is parsed and ignored; those of the moment are the command line's own."""
+def test_no_two_options_have_one_name() -> None:
+    """What is said of one kind of option cannot be taken for another's."""
+    each = [name for kind in SHARED for one in options_of(kind) for name in (one.name, *one.aliases)]
+    assert sorted(names_of(one for kind in SHARED for one in options_of(kind))) == sorted(each)
+
+
+def test_every_option_of_a_run_reaches_the_config() -> None:
+    """None is parsed and ignored; those of the moment are the command line's own."""
     said = RunOptions(
-        concurrency=1, per_host=2, workers=3, timeout=6, connect_timeout=4, stall_timeout=5, retries=7,
-        retry_wait=8, max_bytes=9, max_failed=10, user_agent="me", header=("X-A: b",), header_timeout=3,
-        network_wait=11, worker_memory=300 << 20, min_free=12, retry_failed=("dns",),
+        concurrency=1, workers=3, timeout=6, connect_timeout=4, stall_timeout=5, retries=7, retry_wait=8,
+        max_bytes=9, max_failed=10, header_timeout=3, network_wait=11, worker_memory=300 << 20, min_free=12,
+        retry_failed=("dns",),
     )  # fmt: skip
     lists = InputOptions(
         input_format="csv", url_col="u", caption_col="c", save_additional_columns=("d",), dedupe="none"
     )
     config = resolve(said, lists)
     fetch = config.fetch
-    assert (config.permits.concurrency, config.permits.per_host, config.pool.workers) == (1, 2, 3)
+    assert (config.permits.concurrency, config.pool.workers) == (1, 3)
     assert (fetch.timeout_s, fetch.connect_timeout_s, fetch.stall_timeout_s) == (6, 4, 5)
     assert (fetch.header_timeout_s, config.health.wait_s, config.pool.memory_bytes) == (3, 11, 300 << 20)
     assert (config.space.min_free, config.again, config.dedupe) == (12, Again(("dns",)), "none")
     assert resolve(RunOptions(refresh=True), lists).again == Again(refresh=True)
     assert (config.retry.retries, config.retry.wait_s, fetch.max_bytes, config.max_failed) == (7, 8, 9, 10)
-    assert (fetch.user_agent, dict(fetch.headers)) == ("me", {"x-a": "b"})
     assert config.source == SourceConfig("csv", "u", "c", ("d",))
     of_the_moment = {"progress", "log_format", "dry_run", "overwrite", "config", "set", "refresh"}
     untouched = {each.name for each in fields(RunOptions) if getattr(said, each.name) == each.default}
@@ -310,38 +326,6 @@ def test_an_output_must_be_able_to_replace_its_rows() -> None:
     check_again(Again(refresh=True), images.build(), overwrite=False)
     check_again(Again(()), archive, overwrite=False)
     check_again(Again(), archive, overwrite=True)
-
-
-@pytest.mark.parametrize(
-    ("header", "sentence"),
-    [
-        ("X-A", "wants 'Name: value'"),
-        (": b", "wants 'Name: value'"),
-        ("X A: b", "wants 'Name: value'"),
-        ("X-A: b\r\nX-Evil: 1", "line break"),
-        ("X-A\r\n: b", "wants 'Name: value'"),
-        ("X-A: b\x00", "control character"),
-        ("User-Agent: me", "Use --user-agent"),
-        ("Content-Length: 5", "belongs to the connection"),
-    ],
-)
-def test_headers_are_checked(header: str, sentence: str) -> None:
-    """Nothing that would break out of its header, or break the connection, gets through."""
-    with pytest.raises(UsageError, match=sentence):
-        parse_headers((header,))
-
-
-def test_a_header_given_twice_is_refused() -> None:
-    """Which of the two was meant is not guessed."""
-    with pytest.raises(UsageError, match="is given twice"):
-        parse_headers(("X-A: 1", "x-a: 2"))
-
-
-def test_credentials_are_known_by_their_header() -> None:
-    """What would open a door is recognised."""
-    assert [is_secret(each) for each in ("Authorization: x", "Cookie: y", "X-Api-Key: z", "Accept: a")] == [
-        True, True, True, False,
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

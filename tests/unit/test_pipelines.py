@@ -33,7 +33,7 @@ def test_every_option_of_images_reaches_the_pipeline() -> None:
     pipeline = images.build(**said)
     assert pipeline.transform == ImageTransform(64, "keep_ratio", True, "webp", 80, 1000)
     assert pipeline.open_sink == WebdatasetOutput(rows_per_shard=7)
-    assert dict(pipeline.settings) == {**said, "resize_mode": "keep_ratio"}
+    assert dict(pipeline.settings) == {**said, "resize_mode": "keep_ratio", "name": None}
 
 
 def test_the_default_quality_is_the_same_job_as_saying_it() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from scraper.arena import Arena
 from scraper.backlog import Backlog
-from scraper.config import MIB, PermitConfig, SpaceConfig
+from scraper.config import MIB, PermitConfig, PolitenessConfig, SpaceConfig
 from scraper.engines import space
 from scraper.engines.space import Flow, Room, in_flight, is_short, mean_size, room_at, watch_space
 from scraper.errors import SinkFailed
@@ -20,6 +20,7 @@ from scraper.frontier import Frontier
 from scraper.meter import Meter
 from scraper.records import Request
 from scraper.testing.clock import run_virtual
+from scraper.testing.engine import at_once
 
 CONFIG = SpaceConfig(min_free=64 * MIB, wait_s=10.0, every_s=1.0)
 
@@ -101,7 +102,7 @@ async def _watching(
 ) -> AsyncIterator[tuple[asyncio.Task[None], Frontier, Meter]]:
     monkeypatch.setattr(space, "room_at", lambda _: next(rooms))
     async with Backlog(folder / "backlog.sqlite") as backlog:
-        frontier = Frontier(PermitConfig(), backlog)
+        frontier = Frontier(PermitConfig(), PolitenessConfig(), backlog)
         meter = Meter(paused=frontier.paused)
         task = asyncio.create_task(watch_space(folder, CONFIG, Arena(MIB), frontier, meter))
         yield task, frontier, meter
@@ -125,7 +126,7 @@ def test_the_run_pauses_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                     leased.append(asyncio.get_running_loop().time())
 
             waiting = asyncio.create_task(lease())
-            frontier._place(Request(0, "http://a/"), [])
+            frontier._windows.place(Request(0, "http://a/"), 0.0)
             await asyncio.sleep(1.0)
             assert leased == []
             await waiting
@@ -179,7 +180,8 @@ class _Disk:
         self.folder = folder
         self.free = self.least = free
         self.size = size
-        self.permits = PermitConfig(per_host=per_host)
+        self.permits = PermitConfig()
+        self.politeness = at_once(per_host)
         self.takes_s = takes_s
         self.arena = Arena(256 * MIB)
         self.meter = Meter()
@@ -193,7 +195,7 @@ class _Disk:
     async def run(self, rows: int) -> None:
         """To the end of a list of so many rows, each found where it should be."""
         async with Backlog(self.folder / "backlog.sqlite") as backlog:
-            frontier = Frontier(self.permits, backlog)
+            frontier = Frontier(self.permits, self.politeness, backlog)
             self.meter.paused = frontier.paused
             watching = asyncio.create_task(
                 watch_space(self.folder, SpaceConfig(), self.arena, frontier, self.meter)
@@ -296,7 +298,7 @@ def test_a_folder_that_is_removed_is_noticed_at_once(tmp_path: Path) -> None:
         folder = tmp_path / "out"
         folder.mkdir()
         async with Backlog(tmp_path / "backlog.sqlite") as backlog:
-            frontier = Frontier(PermitConfig(), backlog)
+            frontier = Frontier(PermitConfig(), PolitenessConfig(), backlog)
             task = asyncio.create_task(watch_space(folder, CONFIG, Arena(MIB), frontier, Meter()))
             await asyncio.sleep(0.5)
             folder.rmdir()

@@ -1,0 +1,172 @@
+"""What becomes of a request that is leased: it is asked, or not, and how that ends. For engines on an event loop.
+
+    robots.txt is not known    it is asked for in this request's turn; the request goes back to the frontier
+    it is not to be asked      the row ends, or waits
+    it is asked                a response, or back to the frontier with another hop or attempt, or the row ends
+
+In: requests. Out: parcels for the workers, ends for the sink.
+Must never: decide what is polite (``engines.manners``) or what is the network's fault (``engines.weather``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from functools import partial
+
+from scraper.answers import Answer, Failed, Fetched, NotModified, Redirected
+from scraper.arena import Slot
+from scraper.config import RetryConfig
+from scraper.engines import endings
+from scraper.engines.manners import Manners
+from scraper.engines.movement import Hop, Movement
+from scraper.engines.weather import Weather
+from scraper.fetch import Fetcher
+from scraper.frontier import Frontier
+from scraper.meter import HostMeter, Meter
+from scraper.policies import retry
+from scraper.records import NO_TIMINGS, Request, Response, Result
+
+HOSTS_METERED = 1_000
+"""Hosts that progress tells apart, the latest; a broad crawl has more, and nobody reads more."""
+
+_REFUSALS = frozenset({"optout.header"})
+"""Ends of rows that were asked by which a host says that it does not want them kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A response on its way to the workers, with the slot that accounts for its bytes."""
+
+    response: Response
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A row on its way to the sink, with the slot that accounts for its bytes, where it has any."""
+
+    result: Result
+    slot: Slot | None = None
+
+
+class Fetching:
+    """One run's.
+
+    Args:
+        config: how often to ask.
+        frontier: where requests come from, and go back to.
+        fetcher: makes hops.
+        weather: tells the network's failures from the rows'.
+        manners: says what may be asked.
+        movement: is shown what is under way.
+        meter: where fetches are counted.
+    """
+
+    def __init__(
+        self,
+        config: RetryConfig,
+        frontier: Frontier,
+        fetcher: Fetcher,
+        weather: Weather,
+        manners: Manners,
+        movement: Movement,
+        meter: Meter,
+    ) -> None:
+        self._config = config
+        self._frontier = frontier
+        self._fetcher = fetcher
+        self._weather = weather
+        self._manners = manners
+        self._movement = movement
+        self._meter = meter
+
+    async def ask(self, request: Request) -> Parcel | Ended | None:
+        """What becomes of a request: None when it went back to the frontier.
+
+        Raises:
+            SinkFailed: the disk on which robots.txt is kept refuses.
+            RunStopped: this machine has had nothing left to connect with for a minute.
+        """
+        if not self._manners.is_known(request):
+            await self._manners.learn(request, self._ask_robots)
+            self._frontier.readmit(request, front=True)
+            return None
+        since = asyncio.get_running_loop().time()
+        if (barred := self._manners.bar(request)) is not None:
+            return await self._failed(request, Failed(barred, NO_TIMINGS, request.asked), since, was_asked=False)
+        throttles = self._frontier.hosts.throttles(request.host)
+        hop = partial(self._fetcher.fetch, throttles=throttles) if throttles else self._fetcher.fetch
+        answer = await self._hop(hop, request)
+        match answer:
+            case Fetched(response, slot):
+                self._meter.fetched_bytes += response.wire_bytes
+                return Parcel(response, slot)
+            case Failed():
+                return await self._failed(request, answer, since)
+            case NotModified():
+                return Ended(endings.of_not_modified(request, answer))
+            case Redirected(next_hop):
+                self._frontier.readmit(next_hop, front=True)
+                return None
+
+    async def _ask_robots(self, request: Request) -> Fetched | Answer:
+        return await self._hop(self._fetcher.fetch_robots, request)
+
+    async def _hop(self, hop: Hop, request: Request) -> Fetched | Answer:
+        """Make a hop, and tell everybody how it went."""
+        loop = asyncio.get_running_loop()
+        host = self._host_meter(request.host)
+        since = loop.time()
+        host.in_flight += 1
+        host.begun += since
+        try:
+            answer = await self._movement.fetch(hop, request)
+        finally:
+            host.in_flight -= 1
+            host.begun -= since
+            host.done += 1
+            host.seconds += loop.time() - since
+        if address := self._fetcher.address():
+            self._frontier.hosts.located(request.host, address)
+        if not isinstance(answer, Failed):
+            self._weather.answered(request, loop.time())
+        else:
+            self._weather.failed(answer.error, request, loop.time())
+            if not self._weather.counts(answer.error, since):
+                return answer
+        self._manners.answered(request, answer)
+        return answer
+
+    async def _failed(
+        self, request: Request, failed: Failed, since: float, *, was_asked: bool = True
+    ) -> Ended | None:
+        """What becomes of a request whose attempt, begun at ``since``, has failed."""
+        error = self._manners.heed(request, failed.error)
+        unavailable = error.class_ == "host.unavailable"
+        wait = None if unavailable else retry.decide(error, request.attempt, self._config, random.random())
+        counts = self._weather.counts(error, since)
+        if counts and wait is None:
+            counts = not await self._weather.is_silent(error, self._fetcher.reaches)
+        now = asyncio.get_running_loop().time()
+        if not counts:
+            self._frontier.readmit(request.uncounted(), not_before=now + self._weather.pause_s())
+        elif wait is None:
+            if error.class_ in _REFUSALS:
+                self._manners.refused(request.host)
+            return Ended(endings.of_failure(request, error, failed.timings, failed.url, was_asked=was_asked))
+        else:
+            self._meter.retries += 1
+            self._frontier.readmit(request.again(), not_before=now + wait)
+        return None
+
+    def _host_meter(self, host: str) -> HostMeter:
+        """The host's counts; the oldest host makes room for a new one."""
+        hosts = self._meter.hosts
+        found = hosts.get(host)
+        if found is None:
+            if len(hosts) >= HOSTS_METERED:
+                del hosts[next(iter(hosts))]
+            found = hosts[host] = HostMeter()
+        return found

@@ -1,0 +1,161 @@
+"""What a request must pass before it goes out, and what its end means for its host.
+
+In: requests that are leased, answers to them. Out: why one is not asked; and word to ``frontier.hosts``.
+Must never: ask where robots.txt is not known; let a host be asked before the time it gave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from scraper.answers import Answer, Failed, Fetched, NotModified
+from scraper.config import PolitenessConfig
+from scraper.engines.treatment import Treatment, left_of
+from scraper.errors import FetchFailed
+from scraper.frontier import Frontier
+from scraper.records import Request
+from scraper.robots import Robots
+from scraper.units import show_seconds
+
+Ask = Callable[[Request], Awaitable[Fetched | Answer]]
+
+CLOSED_HOSTS: Final = 10_000
+"""Hosts remembered that asked to wait for too long, the latest."""
+
+
+class Manners:
+    """One run's.
+
+    Args:
+        config: the user's limits.
+        frontier: hands out requests, and is told of their hosts.
+        robots: what sites say; None to ask nobody.
+        treatment: notes what happened for the ledger.
+        holds: until when hosts wanted to be left alone when the last run ended, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        config: PolitenessConfig,
+        frontier: Frontier,
+        robots: Robots | None,
+        treatment: Treatment,
+        holds: Mapping[str, float],
+    ) -> None:
+        self._config = config
+        self._frontier = frontier
+        self._hosts = frontier.hosts
+        self._robots = robots
+        self._treatment = treatment
+        self._closed: dict[str, float] = {}  # until when, by the loop's clock
+        for host, seconds in left_of(holds).items():
+            self._leave_alone(host, seconds)
+
+    def is_known(self, request: Request) -> bool:
+        """Whether it is known what robots.txt says of the request; else ``learn`` comes first."""
+        return self._robots is None or self._robots.verdict(request) is not None
+
+    async def learn(self, request: Request, ask: Ask) -> None:
+        """Ask for the robots.txt that holds for the request, in its turn; no other request of the host goes out.
+
+        Raises:
+            SinkFailed: the disk on which it is kept refuses.
+        """
+        assert self._robots is not None
+        host = request.host
+        self._hosts.shut(host)
+        try:
+            await self._robots.learn(request, ask)
+            self._heed_delay(request)
+        finally:
+            self._hosts.reopen(host)
+
+    def bar(self, request: Request) -> FetchFailed | None:
+        """Why the request is not to be made; None if it may be."""
+        barred = self._barred(request)
+        if barred is not None:
+            self._hosts.unasked(request.host)
+            self._treatment.touch(request.host)
+        return barred
+
+    def answered(self, request: Request, answer: Fetched | Answer) -> None:
+        """A request was answered, or failed for its host's sake."""
+        host = request.host
+        if isinstance(answer, Failed):
+            asked = answer.timings.first_byte_ms if answer.error.status else 0.0
+            self._ended(request, answer.error.class_, asked)
+        elif isinstance(answer, Fetched):
+            response = answer.response
+            self._ended(request, "ok", response.timings.first_byte_ms, response.wire_bytes)
+        else:
+            self._ended(request, "ok", answer.timings.first_byte_ms if isinstance(answer, NotModified) else 0.0)
+        self._treatment.touch(host)
+
+    def _ended(self, request: Request, class_: str, first_byte_ms: float, count: int = 0) -> None:
+        latency_s = first_byte_ms / 1e3 if first_byte_ms else None
+        self._hosts.ended(request.host, class_, row=request.row, latency_s=latency_s, count=count)
+
+    def heed(self, request: Request, error: FetchFailed) -> FetchFailed:
+        """Leave a host alone for as long as it asked for. The error to go on with: that may be too long.
+
+        What a server says by Retry-After is said of the server, not of the one URL (RFC 9110 10.2.3).
+        """
+        seconds = error.retry_after_s
+        if not seconds or not error.class_.startswith("http."):
+            return error
+        self._treatment.hold(request.host, seconds)
+        self._leave_alone(request.host, seconds)
+        if seconds <= self._config.max_retry_after_s:
+            return error
+        late = self._too_long(seconds)
+        late.status = error.status
+        return late
+
+    def refused(self, host: str) -> None:
+        """A row ended because ``host`` does not want it kept."""
+        self._hosts.refused(host)
+        self._treatment.touch(host)
+
+    def _barred(self, request: Request) -> FetchFailed | None:
+        host = request.host
+        if self._frontier.is_given_up(request):
+            self._hosts.refused(host)
+            times = self._config.host_failures
+            return FetchFailed("host.unavailable", f"Not asked: {host} failed {times} times in a row, or more.")
+        if (until := self._closed.get(host)) is not None:
+            left = until - asyncio.get_running_loop().time()
+            if left > 0:
+                self._hosts.refused(host)
+                return self._too_long(left)
+            del self._closed[host]
+        verdict = self._robots.verdict(request) if self._robots else None
+        if verdict is None or verdict.allowed:
+            return None
+        if verdict.error is not None:
+            return verdict.error
+        self._hosts.refused(host)
+        return FetchFailed("robots.disallowed", "The site's robots.txt forbids this URL.")
+
+    def _too_long(self, seconds: float) -> FetchFailed:
+        longest = show_seconds(self._config.max_retry_after_s)
+        return FetchFailed(
+            "host.unavailable",
+            f"The server asks to come back in {show_seconds(seconds)}, which is longer than --max-retry-after "
+            f"{longest}.",
+        )
+
+    def _leave_alone(self, host: str, seconds: float) -> None:
+        until = asyncio.get_running_loop().time() + seconds
+        if seconds <= self._config.max_retry_after_s:
+            self._hosts.hold(host, until)
+            return
+        if host not in self._closed and len(self._closed) >= CLOSED_HOSTS:
+            del self._closed[next(iter(self._closed))]
+        self._closed[host] = max(until, self._closed.get(host, 0.0))
+
+    def _heed_delay(self, request: Request) -> None:
+        verdict = self._robots.verdict(request) if self._robots else None
+        if verdict is not None and verdict.crawl_delay_s:
+            self._hosts.crawl_delay(request.host, verdict.crawl_delay_s)

@@ -1,0 +1,79 @@
+"""What the ledger keeps of hosts: how they were treated and why, and until when they want to be left alone.
+
+In: counts of a run, times to come back. Out: sums over all runs, for the report; holds, for the next run.
+Part of the ledger: SQL on its connection. Must never: keep more than a line a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from scraper.ledger_schema import Connection
+
+Holds = Mapping[str, float]
+"""Origin (``Request.host``) → when it may be asked again, in seconds since the epoch."""
+
+
+class HostRecord(NamedTuple):
+    """How one host was treated. What is recorded adds up; the last three say how it stands.
+
+    Attributes:
+        host: what shares limits: a registrable domain, an address, a name that has limits of its own.
+        requests: sent, the hops of redirects and retries included.
+        throttled: answers that said "too many" (429, 503).
+        refused: rows that ended unasked, or unkept, because the host does not want it or fails.
+        bytes: of bodies.
+        active_s: seconds from the first request of a run to its last, summed over runs.
+        delay_s: least time between two requests; 0 for none.
+        at_once: requests at once that it is trusted with.
+        why: where the last two come from, for people.
+    """
+
+    host: str
+    requests: int
+    throttled: int
+    refused: int
+    bytes: int
+    active_s: float
+    delay_s: float
+    at_once: int
+    why: str
+
+    @property
+    def rate(self) -> float:
+        """Requests a second, over the time in which it was asked; 0 where that cannot be told."""
+        return (self.requests - 1) / self.active_s if self.requests > 1 and self.active_s > 0 else 0.0
+
+
+_COLUMNS = ", ".join(HostRecord._fields)
+_ADDED = ("requests", "throttled", "refused", "bytes", "active_s")
+_INSERT = f"""
+    INSERT INTO hosts ({_COLUMNS}) VALUES ({",".join("?" * len(HostRecord._fields))})
+    ON CONFLICT (host) DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _ADDED)},
+        delay_s = excluded.delay_s, at_once = excluded.at_once, why = excluded.why
+"""  # noqa: S608 - constants
+
+
+def keep_hosts(db: Connection, records: Sequence[HostRecord], holds: Holds, now: float) -> None:
+    """Add to the records, and note the holds, within the caller's transaction; holds that are over go."""
+    if records:
+        db.executemany(_INSERT, records)
+    if holds:
+        db.executemany("INSERT OR REPLACE INTO holds VALUES (?, ?)", list(holds.items()))
+        db.execute("DELETE FROM holds WHERE until <= ?", (now,))
+
+
+def holds_of(db: Connection, now: float) -> Holds:
+    """The hosts that are not to be asked yet."""
+    return dict(db.execute("SELECT origin, until FROM holds WHERE until > ?", (now,)).fetchall())
+
+
+def most_asked(limit: int) -> tuple[str, tuple[int]]:
+    """A query for the hosts that were asked most, as HostRecords."""
+    return f"SELECT {_COLUMNS} FROM hosts ORDER BY requests DESC, host LIMIT ?", (limit,)  # noqa: S608 - constants
+
+
+def records(rows: Iterator[tuple[object, ...]]) -> list[HostRecord]:
+    """What ``most_asked`` finds."""
+    return [HostRecord(*row) for row in rows]  # type: ignore[arg-type] # the table's own column types

@@ -1,0 +1,135 @@
+"""Hosts that fail, request after request. In: how attempts ended. Out: whether a host may be asked, and when next.
+
+    closed ──host_failures in a row──▶ open ──host_wait_s──▶ given up
+       ▲                                │ a probe after 5, 10, 20, 40, 60, 60 … seconds
+       └────────────an answer───────────┴──────────────────────┘
+
+While a circuit is open the host's rows wait; once it is given up they end without being asked. Either way one
+request at a time goes out as a probe, as long as there are rows, and any answer closes the circuit.
+
+Must never: remember a host that has not failed; have two probes of a host out.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections import OrderedDict
+from collections.abc import Callable
+
+FIRST_PROBE_S = 5.0
+"""A server process that restarts is back within seconds."""
+
+LAST_PROBE_S = 60.0
+"""A probe a minute is nothing to a host, and finds it again soon enough."""
+
+HOSTS_FAILING = 20_000
+"""Circuits remembered, the latest: some 5 MB. A host whose circuit is forgotten fails a few times more."""
+
+_FAILING = frozenset({"tls.handshake", "dns.temporary", "http.502", "http.503", "http.504"})
+_FAILING_KINDS = ("connect.", "timeout.")
+_ASKED_NOBODY = ("url.", "address.", "dns.", "robots.", "host.", "input.")
+
+
+@functools.lru_cache(1024)
+def is_failing(class_: str) -> bool:
+    """Whether an attempt that ended so says that the host, not the one URL, does not work."""
+    return class_ in _FAILING or class_.startswith(_FAILING_KINDS)
+
+
+class Verdict(enum.Enum):
+    """What is to become of a host's next row."""
+
+    GO = enum.auto()
+    WAIT = enum.auto()
+    REFUSE = enum.auto()
+
+
+class Circuit:
+    """One host's. Times are seconds of any monotonic clock.
+
+    Attributes:
+        is_open: it failed too often, and has not answered since.
+        probe: the row that is out as a probe; None if none is.
+    """
+
+    __slots__ = ("_failures", "_give_up_at", "_most", "_probe_at", "_wait_s", "is_open", "probe")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._failures = 0
+        self._wait_s = FIRST_PROBE_S
+        self._probe_at = 0.0
+        self._give_up_at = 0.0
+        self.is_open = False
+        self.probe: int | None = None
+
+    def failed(self, row: int, now: float, host_wait_s: float) -> None:
+        """An attempt failed. Once the circuit is open, only the probe's failure tells more."""
+        if not self.is_open:
+            self._failures += 1
+            if self._failures < self._most:
+                return
+            self.is_open = True
+            self._give_up_at = now + host_wait_s
+        elif row == self.probe:
+            self.probe = None
+            self._wait_s = min(LAST_PROBE_S, 2 * self._wait_s)
+        else:
+            return
+        self._probe_at = now + self._wait_s
+
+    def verdict(self, now: float) -> Verdict:
+        """On the host's next row. After GO it is the probe, if the circuit is open."""
+        if not self.is_open or (self.probe is None and self._probe_at <= now):
+            return Verdict.GO
+        return Verdict.REFUSE if self._give_up_at <= now else Verdict.WAIT
+
+    def look_again_at(self) -> float:
+        """When WAIT may become something else, unless the probe ends before."""
+        return self._give_up_at if self.probe is not None else min(self._give_up_at, self._probe_at)
+
+
+class Circuits:
+    """Those of the hosts that have failed.
+
+    Args:
+        failures: so many in a row open a host's circuit.
+        host_wait_s: so long an open circuit's rows wait; 0 for not at all.
+        changed: told a host whose verdict may be another from now on.
+    """
+
+    def __init__(self, failures: int, host_wait_s: float, changed: Callable[[str], None]) -> None:
+        self._failures = failures
+        self._host_wait_s = host_wait_s
+        self._changed = changed
+        self._circuits: OrderedDict[str, Circuit] = OrderedDict()
+        self.get = self._circuits.get
+        """The circuit of a host, None for one that does not fail."""
+
+    def __repr__(self) -> str:
+        return f"<Circuits {len(self._circuits)} hosts>"
+
+    def ended(self, host: str, class_: str, row: int, now: float) -> None:
+        """An attempt at ``host`` for ``row`` ended as ``class_``."""
+        circuit = self._circuits.get(host)
+        if is_failing(class_):
+            if circuit is None:
+                circuit = self._circuits[host] = Circuit(self._failures)
+                if len(self._circuits) > HOSTS_FAILING:
+                    self._circuits.popitem(last=False)
+            self._circuits.move_to_end(host)
+            circuit.failed(row, now, self._host_wait_s)
+            if circuit.is_open:
+                self._changed(host)
+        elif circuit is not None and not class_.startswith(_ASKED_NOBODY):
+            del self._circuits[host]
+            if circuit.is_open:
+                self._changed(host)
+
+    def left(self, host: str, row: int) -> None:
+        """The row is no longer out. If it was a probe for which nobody was asked, the next row is one."""
+        circuit = self._circuits.get(host)
+        if circuit is not None and circuit.probe == row:
+            circuit.probe = None
+            self._changed(host)
