@@ -34,6 +34,7 @@ error_log stderr warn;
 events {{ worker_connections 4096; }}
 http {{
     access_log off;
+    log_not_found off;
     sendfile on;
     tcp_nopush on;
     keepalive_requests 10000000;

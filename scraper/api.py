@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, TextIO
 
 from scraper._version import __version__
 from scraper.allocator import tune_allocator
+from scraper.asking import Asking
 from scraper.config import Pipeline, RunConfig, SourceConfig
 from scraper.descriptors import room_for
 from scraper.engines import Job, engine_named
@@ -158,6 +159,8 @@ async def arun(
     watch = watch or Watch()
     config = _resolved(config, settings)
     check_again(config.again, pipeline, overwrite)
+    check_columns(pipeline, config)
+    await asyncio.to_thread(Asking, config.fetch, pipeline.accept, pipeline.accept_encoding)  # what is wrong is said now
     lists = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     source = await asyncio.to_thread(_opened, urls, lists, stdin, config)
     rows = await _with_first_row(source, urls is not None, watch.stop)
@@ -296,6 +299,18 @@ def _resolved(config: RunConfig | None, settings: Mapping[str, object]) -> RunCo
     if settings:
         raise UsageError(f"Give either config= or single settings, not both: {', '.join(settings)}.")
     return config
+
+
+def check_columns(pipeline: Pipeline, config: RunConfig) -> None:
+    """Refuse names of files that are made of columns which do not travel: each would be ``_``.
+
+    Raises:
+        UsageError: one does not.
+    """
+    travels = config.source.save_additional_columns
+    missing = sorted(getattr(pipeline.open_sink, "columns", frozenset()) - set(travels))
+    if missing and "*" not in travels:
+        raise UsageError(f"--name asks for the column {missing[0]}: add it to --save-additional-columns.")
 
 
 def _opened(

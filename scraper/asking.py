@@ -73,6 +73,10 @@ class Asking:
         self._proxies = Proxies(config.proxy, os.environ)
         self._contexts = Contexts(config.tls)
 
+    def proxy_of(self, url: URL) -> URL | None:
+        """Through whom ``url`` is asked; None for nobody."""
+        return self._proxies.of(url)
+
     def terms(self, request: Request, url: URL) -> Terms:
         """The terms for asking ``url``, where ``request`` has come to.
 

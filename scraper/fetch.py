@@ -151,12 +151,12 @@ class Fetcher:
             throttles: say how long to wait for each piece of the body; that counts towards no deadline.
             enough: see ``fetch_robots``: bytes of a body after which the rest is not read; 0 for the whole.
         """
+        hop = Hop(self._watchdog, request.spent_s)
+        HOP.set(hop)
         try:
             url = check(request.asked)
         except FetchFailed as error:
             return Failed(error, NO_TIMINGS, request.asked)
-        hop = Hop(self._watchdog, request.spent_s)
-        HOP.set(hop)
         answer: list[Answer] = []
         try:
             with hop:
@@ -178,9 +178,13 @@ class Fetcher:
         """Whether somebody takes a connection where ``url`` leads; nothing is asked there."""
         try:
             at = check(url)
+            proxy = self._asking.proxy_of(at)
             async with asyncio.timeout(min(REACH_S, self._config.connect_timeout_s)):
-                address, *_ = await self._connector.addresses(at.raw_host or "")
-                _, writer = await asyncio.open_connection(address, at.port)
+                if proxy is None:
+                    address, *_ = await self._connector.addresses(at.raw_host or "")
+                else:  # the user's own word, wherever it is
+                    address, *_ = await self.names.addresses(proxy.raw_host or "")
+                _, writer = await asyncio.open_connection(address, (proxy or at).port)
         except AddressBlocked:
             return True  # nobody was asked, so nothing is known
         except (OSError, FetchFailed) as error:  # a timeout is an OSError

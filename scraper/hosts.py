@@ -75,6 +75,14 @@ class Hosts:
         group.pace.ended(class_, latency_s, count, now, out=group.out)
         self._follow(group, now)
 
+    def unasked(self, host: str) -> None:
+        """A request that was leased just now, and not for being given up, is not made: it counts for no start.
+
+        Tell it before anything else is waited for, but for the robots.txt of ``host``, which has taken its place.
+        """
+        for gate in self.turns.gates_of(host):
+            gate.unstart()
+
     def refused(self, host: str) -> None:
         """A row ended without ``host`` being asked, by robots.txt or for the host being given up."""
         if (pace := self._pace(host)) is not None:
@@ -106,6 +114,8 @@ class Hosts:
 
     def reopen(self, host: str) -> None:
         """Let requests of ``host`` go out again."""
+        for gate in self.turns.gates_of(host):
+            gate.start_before = gate.last_start  # robots.txt was asked for in the place of whoever waits for it
         self.turns.reopen(host)
         self._moved()
 

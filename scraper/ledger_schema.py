@@ -118,6 +118,8 @@ _INSERTS = {
     for size in _WRITE_SIZES
 }
 
+_BAD_META = "The ledger does not say what its run was: it is damaged, or not from scraper"
+
 Cell = int | float | str | bytes | None
 
 
@@ -147,9 +149,21 @@ class RunMeta:
 
     @classmethod
     def from_json(cls, text: str) -> RunMeta:
-        """What ``to_json`` wrote; fields that this version does not know are left out."""
-        known = json.loads(text)
-        return cls(**{name: known[name] for name in cls.__slots__ if name in known})
+        """What ``to_json`` wrote; fields that this version does not know are left out.
+
+        Raises:
+            UsageError: somebody else wrote it.
+        """
+        try:
+            known = json.loads(text)
+            meta = cls(**{name: known[name] for name in cls.__slots__ if name in known})
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{_BAD_META}: {error}") from error
+        if not isinstance(meta.pipeline, str) or not all(
+            isinstance(each, Mapping) for each in (meta.settings, meta.options)
+        ):
+            raise UsageError(_BAD_META)
+        return meta
 
     def to_json(self) -> str:
         """As the ledger keeps it."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from scraper.api import Watch, run_meta
+from scraper.asking import Asking
 from scraper.cli import voice
 from scraper.config import Again, Pipeline, RunConfig
 from scraper.errors import FetchFailed, UsageError
@@ -73,6 +74,7 @@ def dry_run(
         UsageError: the list cannot be read, has no rows, or the folder cannot be used for it.
         OutputLocked: a run is writing to the folder.
     """
+    Asking(config.fetch, pipeline.accept, pipeline.accept_encoding)  # refuses what cannot be used
     folder = OutputFolder(out, overwrite=overwrite) if out else None
     if folder is not None:
         folder.check()

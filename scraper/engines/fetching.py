@@ -150,7 +150,10 @@ class Fetching:
         if counts and wait is None:
             counts = not await self._weather.is_silent(error, self._fetcher.reaches)
         now = asyncio.get_running_loop().time()
-        if not counts:
+        if retry.is_our_haste(error, request.excused):
+            wait = retry.backoff_s(error, request.attempt + request.excused, self._config, random.random())
+            self._frontier.readmit(request.uncounted(), not_before=now + wait)
+        elif not counts:
             self._frontier.readmit(request.uncounted(), not_before=now + self._weather.pause_s())
         elif wait is None:
             if error.class_ in _REFUSALS:

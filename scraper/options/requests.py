@@ -24,7 +24,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 5.5; a tab may stand there
 _NOT_IN_A_COMMENT = re.compile(r"[()\\\x00-\x1f\x7f]")  # RFC 9110 5.6.5
 _OURS_TO_SEND = {"content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
-_SECRET = re.compile(r"auth|cookie|token|secret|key|session|password", re.IGNORECASE)
+_SECRET = re.compile(r"auth|cookie|token|secret|key|sess|pass|sign|jwt|bearer|credential|csrf", re.IGNORECASE)
 _HOST = re.compile(r"[^\s*/:@?#\[\]=,]+|\[[0-9A-Fa-f:.]+\]")
 
 NETRC = "netrc"
@@ -48,7 +48,7 @@ class RequestOptions:
         header: A further request header, 'Name: value'. Repeatable. Sent to the origin of each row of the list,
             and to no other that redirects lead to.
         auth: User and password for one origin, 'https://example.com=USER:PASSWORD'. Repeatable. netrc takes them
-            from the netrc file.
+            from the netrc file, over https only.
         cookies: A file of cookies to send, each to the hosts it names: Netscape's format, or JSON.
         cookie_jar: per-host keeps the cookies that a host sets, for itself alone; none keeps nothing.
         proxy: URL of an HTTP proxy; env for what the environment names. Without it the environment is not asked.
@@ -121,6 +121,10 @@ def parse_headers(said: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--header {name.strip()} holds a line break or a control character.")
         if key == "user-agent":
             raise UsageError("Use --user-agent TEXT instead of --header 'User-Agent: …'.")
+        if key == "proxy-authorization":
+            raise UsageError(
+                "--header Proxy-Authorization would go to servers: write it as --proxy http://USER:PASSWORD@HOST:PORT."
+            )
         if key in _OURS_TO_SEND:
             raise UsageError(f"--header {name.strip()} cannot be set: it belongs to the connection.")
         if key in headers:

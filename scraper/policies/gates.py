@@ -30,6 +30,7 @@ class Gate:
         out: requests out.
         starts: requests that have started.
         first_start, last_start: when the first and the last of them did.
+        start_before: when the one before the last did.
         alarm_at: when somebody will look whether the parked may go on; never, while nobody will.
         waiting: requests of its hosts that wait for nothing but their turn.
         supply: how many of them could go soon.
@@ -44,6 +45,7 @@ class Gate:
         "limit",
         "out",
         "parked",
+        "start_before",
         "starts",
         "supply",
         "taken",
@@ -55,7 +57,7 @@ class Gate:
         self.gap_s = gap_s
         self.taken = self.out = self.starts = 0
         self.first_start = 0.0
-        self.last_start = -NEVER
+        self.last_start = self.start_before = -NEVER
         self.alarm_at = NEVER
         self.waiting = self.supply = 0
         # Linked through the parked themselves: an empty deque takes 760 bytes, as much as all the rest of a host.
@@ -85,7 +87,13 @@ class Gate:
             self.first_start = now
         self.starts += 1
         self.out += 1
+        self.start_before = self.last_start
         self.last_start = now
+
+    def unstart(self) -> None:
+        """Whoever started last has asked nobody: it is no start, and the gap is none for the next."""
+        self.starts -= 1
+        self.last_start = self.start_before
 
     def park(self, one: Parked) -> None:
         """Behind the others."""

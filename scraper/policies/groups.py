@@ -97,7 +97,7 @@ class Groups:
         key, limits = self._limits.group_of(host)
         group = self._used.get(key)
         if group is None:
-            group = self._used[key] = self._idle.pop(key, None) or self._new(key, limits)
+            group = self._used[key] = self._idle.pop(key) if key in self._idle else self._new(key, limits)
         group.members += 1
         return (group,)
 

@@ -19,6 +19,9 @@ from scraper.errors import FetchFailed, outcome_class
 _DOUBLINGS = 64
 """Beyond these any cap is reached; it only keeps 2^n a number."""
 
+EXCUSES = 5
+"""A host's pace has halved so often by then that a burst of 32 at once has become one."""
+
 _LONGEST_S = 2.0**31
 """What a number of seconds too large to represent stands for (RFC 9111 1.2.2)."""
 
@@ -34,8 +37,26 @@ def decide(error: FetchFailed, attempt: int, config: RetryConfig, chance: float)
     """
     if attempt > config.retries or not outcome_class(error.class_).retry:
         return None
-    wait = chance * min(config.wait_s * 2.0 ** min(attempt - 1, _DOUBLINGS), config.cap_s)
+    return backoff_s(error, attempt, config, chance)
+
+
+def backoff_s(error: FetchFailed, times: int, config: RetryConfig, chance: float) -> float:
+    """Seconds to wait before asking again after ``times`` attempts; the rest as for ``decide``."""
+    wait = chance * min(config.wait_s * 2.0 ** min(times - 1, _DOUBLINGS), config.cap_s)
     return max(wait, error.retry_after_s or 0.0)
+
+
+def is_our_haste(error: FetchFailed, excused: int) -> bool:
+    """Whether an attempt failed for nothing but our asking too fast, and so is not to be counted as one.
+
+    How fast a host may be asked is learned by being told off, which must cost no row. But some servers answer 429
+    to certain URLs for ever, so a row is excused a few times only.
+
+    Args:
+        error: how the attempt failed.
+        excused: attempts of the row that were not counted so far.
+    """
+    return error.class_ == "http.429" and excused < EXCUSES
 
 
 def parse_retry_after(value: str, now_wall: float) -> float | None:

@@ -33,7 +33,9 @@ def write_page(report: Report, path: Path, read_items: ReadItems | None) -> None
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
-            part.write_text(html, encoding="utf-8", errors="backslashreplace")
+            part.unlink(missing_ok=True)
+            with part.open("x", encoding="utf-8", errors="backslashreplace") as file:  # through no planted link
+                file.write(html)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

@@ -77,6 +77,11 @@ class FilesOutput:
     def __post_init__(self) -> None:
         Template(self.template)
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns of the list that names are made of."""
+        return Template(self.template).columns
+
     def __call__(self, out: Path, state: SinkState) -> FilesSink:
         """A sink that goes on from ``state``."""
         return FilesSink(out, state, template=self.template)

@@ -217,6 +217,14 @@ def test_every_attempt_begins_at_home() -> None:
         assert found.terms(request, check(request.asked)).headers == {"X-Api-Key": "k"}
 
 
+def test_what_is_no_rows_own_is_asked_bare() -> None:
+    """A robots.txt is no row's URL, and may be of a host that others led to: nothing of the user's goes there."""
+    found = asking({"X-Api-Key": "k"}, auth={A: ("auth", "a")})
+    request = Request(0, "", target=f"{A}/robots.txt")
+    for asked in (request, follow(request, 302, "/other", 20)):
+        assert found.terms(asked, check(asked.asked)).headers == {}
+
+
 def test_conditions_go_with_the_rest() -> None:
     """Whether our copy is current is asked wherever it came from, beside what else is sent."""
     request = Request(0, f"{A}/", held=Held(f"{A}/", '"a1"'))

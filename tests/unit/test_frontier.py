@@ -13,6 +13,7 @@ import uvloop
 from scraper.backlog import Backlog
 from scraper.config import HostLimits, PermitConfig, PolitenessConfig
 from scraper.frontier import Frontier
+from scraper.policies.suffixes import registrable
 from scraper.records import Request
 from scraper.testing.clock import run_virtual
 from scraper.windows import Bounds
@@ -336,9 +337,12 @@ def test_a_host_costs_little_memory(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with open_frontier(tmp_path, concurrency=2_000, per_host=8) as frontier:
+            names = [f"host-number-{n}.example" for n in range(2_000)]
             await frontier.admit([row(0, "the-list-of-suffixes-is-read-now.example")])
+            # Caches of a fixed size that are not the frontier's.
+            assert all(row(n, name).host == registrable(name) for n, name in enumerate(names))
             tracemalloc.start()
-            await frontier.admit([row(n, f"host-number-{n}.example") for n in range(2_000)])
+            await frontier.admit([row(n, name) for n, name in enumerate(names)])
             held, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert frontier.statistics().hosts == 2_001

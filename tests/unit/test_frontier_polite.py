@@ -108,6 +108,46 @@ def test_spacing_is_exact(tmp_path: Path, limits: HostLimits) -> None:
     run_virtual(main())
 
 
+def test_who_is_not_asked_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Rows that robots.txt forbids take no time from the others of their host, and count for no requests."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with open_frontier(tmp_path, PolitenessConfig(HostLimits(delay_s=10.0))) as frontier:
+            await frontier.admit([row(n) for n in range(50)])
+            frontier.close()
+            asked = []
+            for number in range(50):
+                async with frontier.lease() as request:
+                    assert request == row(number)
+                    if number % 10:
+                        frontier.hosts.unasked("a.example")
+                    else:
+                        asked.append(loop.time())
+            assert asked == [0.0, 10.0, 20.0, 30.0, 40.0]
+            (found,) = frontier.hosts.snapshots()
+            assert found.requests == 5
+
+    run_virtual(main())
+
+
+def test_robots_txt_takes_the_place_of_who_waits_for_it(tmp_path: Path) -> None:
+    """The request after a robots.txt is a delay later, although the row that wanted it is forbidden by it."""
+
+    async def main() -> None:
+        async with open_frontier(tmp_path, PolitenessConfig(HostLimits(delay_s=10.0))) as frontier:
+            await frontier.admit([row(0), row(1)])
+            async with frontier.lease():
+                frontier.hosts.shut("a.example")
+                await asyncio.sleep(1.0)
+                frontier.hosts.reopen("a.example")
+                frontier.hosts.unasked("a.example")
+            async with frontier.lease():
+                assert asyncio.get_running_loop().time() == 10.0
+
+    run_virtual(main())
+
+
 def test_a_crawl_delay_counts_from_the_moment_it_is_known(tmp_path: Path) -> None:
     """What robots.txt asks for holds for all that has not begun, and the report says why."""
 

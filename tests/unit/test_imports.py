@@ -19,10 +19,12 @@ LAYERS: list[set[str]] = [
     # The stages: each by itself.
     {
         "scraper.allocator",
+        "scraper.answers",
         "scraper.descriptors",
         "scraper.arena",
         "scraper.asking",
         "scraper.backlog",
+        "scraper.bodies",
         "scraper.channel",
         "scraper.connector",
         "scraper.cookies",
@@ -36,6 +38,7 @@ LAYERS: list[set[str]] = [
         "scraper.hosts",
         "scraper.lease",
         "scraper.ledger",
+        "scraper.ledger_hosts",
         "scraper.ledger_pass",
         "scraper.ledger_reader",
         "scraper.ledger_schema",
@@ -69,9 +72,13 @@ LAYERS: list[set[str]] = [
 """Lowest first. A module belongs to the longest name here that it begins with; it may import what lies lower."""
 
 PARTS_OF = {
+    "scraper.answers": {"scraper.arena"},  # a body comes in a slot
+    "scraper.bodies": {"scraper.arena", "scraper.connector", "scraper.decoding"},
     "scraper.fetch": {
+        "scraper.answers",
         "scraper.asking",
         "scraper.arena",  # it writes into a slot that the engine hands it
+        "scraper.bodies",
         "scraper.connector",
         "scraper.deadline",
         "scraper.decoding",
@@ -82,9 +89,15 @@ PARTS_OF = {
     "scraper.failures": {"scraper.connector", "scraper.framing", "scraper.resolver"},
     "scraper.connector": {"scraper.deadline", "scraper.descriptors", "scraper.framing", "scraper.resolver"},
     "scraper.frontier": {"scraper.backlog", "scraper.hosts", "scraper.lease", "scraper.windows"},
-    "scraper.ledger": {"scraper.ledger_pass", "scraper.ledger_reader", "scraper.ledger_schema"},
+    "scraper.ledger": {
+        "scraper.ledger_hosts",
+        "scraper.ledger_pass",
+        "scraper.ledger_reader",
+        "scraper.ledger_schema",
+    },
+    "scraper.ledger_hosts": {"scraper.ledger_schema"},
     "scraper.ledger_pass": {"scraper.ledger_schema"},
-    "scraper.ledger_reader": {"scraper.ledger_pass", "scraper.ledger_schema"},
+    "scraper.ledger_reader": {"scraper.ledger_hosts", "scraper.ledger_pass", "scraper.ledger_schema"},
     "scraper.meter": {"scraper.channel"},
     "scraper.pool": {"scraper.worker", "scraper.workers"},
     "scraper.snapshot": {"scraper.channel", "scraper.meter"},
@@ -106,6 +119,7 @@ OWNERS = {
     },
     # A client and a server are two libraries in one; the connector is the client's part that checks addresses.
     "aiohttp": {
+        "scraper.bodies",
         "scraper.connector",
         "scraper.failures",
         "scraper.fetch",
