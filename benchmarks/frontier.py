@@ -47,7 +47,7 @@ def measure(setting: Setting) -> Finding:
         rude.append(_on_a_loop(_request_us(RUDE, rows, setting.folder / "backlog.sqlite")))
         print(f"  {number + 1}/{setting.repeat} {polite[-1]:.1f} µs, without {rude[-1]:.1f} µs", flush=True)
     host = _on_a_loop(_host_bytes(setting.folder / "backlog.sqlite"))
-    is_met = judged([min(polite)], lambda it: it <= GOAL_US) and host <= GOAL_BYTES
+    is_met = judged(polite, lambda it: it <= GOAL_US) and host <= GOAL_BYTES
     return Finding(
         f"frontier: {rows:,} rows of {HOSTS:,} hosts, no network",
         ["", "politeness on", "off", "ratio"],
@@ -90,12 +90,16 @@ async def _request_us(politeness: PolitenessConfig, rows: int, path: Path) -> fl
         permits = PermitConfig()
         frontier = Frontier(permits, politeness, backlog)
         requests = _requests(rows)
+        gc.collect()
+        gc.freeze()  # a run does not hold its whole list: collections need not look at it
         began = time.process_time()
         async with asyncio.TaskGroup() as group:
             group.create_task(_feed(frontier, requests))
             for _ in range(permits.concurrency):
                 group.create_task(_work(frontier))
-        return (time.process_time() - began) / rows * 1e6
+        took = time.process_time() - began
+        gc.unfreeze()
+        return took / rows * 1e6
 
 
 async def _feed(frontier: Frontier, requests: list[Request]) -> None:

@@ -160,7 +160,8 @@ async def arun(
     config = _resolved(config, settings)
     check_again(config.again, pipeline, overwrite)
     check_columns(pipeline, config)
-    await asyncio.to_thread(Asking, config.fetch, pipeline.accept, pipeline.accept_encoding)  # what is wrong is said now
+    # Said now, while nothing has been begun: what is wrong with cookies and certificates.
+    await asyncio.to_thread(Asking, config.fetch, pipeline.accept, pipeline.accept_encoding)
     lists = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     source = await asyncio.to_thread(_opened, urls, lists, stdin, config)
     rows = await _with_first_row(source, urls is not None, watch.stop)

@@ -172,7 +172,8 @@ class Fetcher:
 
     def address(self) -> str:
         """Where the connection led that the running task's last hop was made on; empty if there was none."""
-        return HOP.get().address
+        hop = HOP.get(None)
+        return hop.address if hop else ""
 
     async def reaches(self, url: str) -> bool:
         """Whether somebody takes a connection where ``url`` leads; nothing is asked there."""
@@ -248,7 +249,7 @@ class Fetcher:
         self, request: Request, response: aiohttp.ClientResponse, hop: Hop, reading: _Reading
     ) -> Fetched:
         """A 2xx response → its body, whole and decoded."""
-        cap = max(self._config.max_bytes, 2 * reading.enough)
+        cap = 2 * reading.enough or self._config.max_bytes
         length = response.content_length
         if response.status in (204, 205):
             raise FetchFailed("body.empty", f"Status {response.status}, which has no body.")
@@ -287,7 +288,7 @@ class Fetcher:
         reading: _Reading,
     ) -> int:
         """Body → slot. Returns the bytes on the wire."""
-        cap = max(self._config.max_bytes, 2 * reading.enough)
+        cap = 2 * reading.enough or self._config.max_bytes
         content = response.content
         protocol = getattr(response, "_protocol", None)  # faked responses have none
         received = 0

@@ -256,7 +256,8 @@ class Frontier:
         self._give_back(taken)
 
     def _give_back(self, taken: Taken) -> None:
-        self._refused.discard(taken.request.row)
+        if taken.is_refused:
+            self._refused.discard(taken.request.row)
         self.hosts.circuits.left(taken.host, taken.request.row)
         self._turns.give_back(taken, self._now())
         self._windows.emptied(taken.host)

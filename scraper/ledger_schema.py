@@ -118,7 +118,7 @@ _INSERTS = {
     for size in _WRITE_SIZES
 }
 
-_BAD_META = "The ledger does not say what its run was: it is damaged, or not from scraper"
+_KINDS = {"pipeline": str, "settings": dict, "options": dict, "inputs": list, "fingerprint": str, "guards": list}
 
 Cell = int | float | str | bytes | None
 
@@ -155,15 +155,13 @@ class RunMeta:
             UsageError: somebody else wrote it.
         """
         try:
-            known = json.loads(text)
-            meta = cls(**{name: known[name] for name in cls.__slots__ if name in known})
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"{_BAD_META}: {error}") from error
-        if not isinstance(meta.pipeline, str) or not all(
-            isinstance(each, Mapping) for each in (meta.settings, meta.options)
-        ):
-            raise UsageError(_BAD_META)
-        return meta
+            known = {name: value for name, value in json.loads(text).items() if name in cls.__slots__}
+            wrong = [name for name, kind in _KINDS.items() if not isinstance(known.get(name, kind()), kind)]
+            if wrong:
+                raise TypeError(f"{wrong[0]} is of the wrong kind")
+            return cls(**known)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f"The ledger does not say what its run was, and is damaged: {error}.") from error
 
     def to_json(self) -> str:
         """As the ledger keeps it."""

@@ -6,13 +6,18 @@ What a terminal or a service manager sends to the whole group must end neither t
 which by themselves know only some of these signals. They are started with all of them blocked, which a process
 inherits; a worker ignores them before it unblocks them.
 
-Must never: take a signal from this process's own threads for longer than a start takes; leave semaphores of a
-worker that runs under a name, where nobody would clear them away once all our processes are killed at a blow.
+Python starts these servers with ``-c``, and so would look for their modules in the current folder first: a
+``socket.py`` that somebody left there would be run. They are told not to.
+
+Must never: run what merely lies in the current folder; take a signal from this process's own threads for longer
+than a start takes; leave semaphores of a worker that runs under a name, where nobody would clear them away once all
+our processes are killed at a blow.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -28,6 +33,9 @@ from typing import Any
 from scraper.worker import UNHEEDED
 
 _main_swap = threading.Lock()
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+"""Set, Python puts no folder of its own choice before the others on ``sys.path``, as by its option ``-P``."""
 
 
 class WorkerContext(ForkServerContext):
@@ -85,12 +93,30 @@ def main_left_out(needed: bool) -> Iterator[None]:
             sys.modules["__main__"] = main
 
 
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes started within look for modules where they are installed, and what they start does as well.
+
+    A worker still finds what this process finds: it is sent this process's ``sys.path``.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
+
+
 def start_servers() -> None:
     """Start the fork server and the resource tracker, unless they run, with signals blocked in both."""
     # One by one: starting the tracker unblocks two of the signals in this thread.
     for server in (resource_tracker, forkserver):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, UNHEEDED)
         try:
-            server.ensure_running()
+            with _safe_path():
+                server.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -19,7 +19,7 @@ from scraper.answers import Answer, Failed, Fetched, NotModified, Redirected
 from scraper.arena import Slot
 from scraper.config import RetryConfig
 from scraper.engines import endings
-from scraper.engines.manners import Manners
+from scraper.engines.manners import Manners, Unknown
 from scraper.engines.movement import Hop, Movement
 from scraper.engines.weather import Weather
 from scraper.fetch import Fetcher
@@ -89,12 +89,13 @@ class Fetching:
             SinkFailed: the disk on which robots.txt is kept refuses.
             RunStopped: this machine has had nothing left to connect with for a minute.
         """
-        if not self._manners.is_known(request):
+        since = asyncio.get_running_loop().time()
+        barred = self._manners.bar(request)
+        if isinstance(barred, Unknown):
             await self._manners.learn(request, self._ask_robots)
             self._frontier.readmit(request, front=True)
             return None
-        since = asyncio.get_running_loop().time()
-        if (barred := self._manners.bar(request)) is not None:
+        if barred is not None:
             return await self._failed(request, Failed(barred, NO_TIMINGS, request.asked), since, was_asked=False)
         throttles = self._frontier.hosts.throttles(request.host)
         hop = partial(self._fetcher.fetch, throttles=throttles) if throttles else self._fetcher.fetch
@@ -150,7 +151,7 @@ class Fetching:
         if counts and wait is None:
             counts = not await self._weather.is_silent(error, self._fetcher.reaches)
         now = asyncio.get_running_loop().time()
-        if retry.is_our_haste(error, request.excused):
+        if retry.is_our_haste(error, request.excused, self._config):
             wait = retry.backoff_s(error, request.attempt + request.excused, self._config, random.random())
             self._frontier.readmit(request.uncounted(), not_before=now + wait)
         elif not counts:

@@ -7,6 +7,7 @@ Must never: ask where robots.txt is not known; let a host be asked before the ti
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -23,6 +24,14 @@ Ask = Callable[[Request], Awaitable[Fetched | Answer]]
 
 CLOSED_HOSTS: Final = 10_000
 """Hosts remembered that asked to wait for too long, the latest."""
+
+_REFUSALS = frozenset({"robots.disallowed", "host.unavailable"})
+
+
+class Unknown(enum.Enum):
+    """What robots.txt says of a request is not known."""
+
+    UNKNOWN = enum.auto()
 
 
 class Manners:
@@ -53,10 +62,6 @@ class Manners:
         for host, seconds in left_of(holds).items():
             self._leave_alone(host, seconds)
 
-    def is_known(self, request: Request) -> bool:
-        """Whether it is known what robots.txt says of the request; else ``learn`` comes first."""
-        return self._robots is None or self._robots.verdict(request) is not None
-
     async def learn(self, request: Request, ask: Ask) -> None:
         """Ask for the robots.txt that holds for the request, in its turn; no other request of the host goes out.
 
@@ -72,12 +77,18 @@ class Manners:
         finally:
             self._hosts.reopen(host)
 
-    def bar(self, request: Request) -> FetchFailed | None:
-        """Why the request is not to be made; None if it may be."""
+    def bar(self, request: Request) -> FetchFailed | Unknown | None:
+        """Why the request is not to be made; None if it may be, UNKNOWN if ``learn`` comes first."""
+        host = request.host
+        if self._frontier.is_given_up(request):
+            self.refused(host)
+            times = self._config.host_failures
+            return FetchFailed("host.unavailable", f"Not asked: {host} failed {times} times in a row, or more.")
         barred = self._barred(request)
-        if barred is not None:
-            self._hosts.unasked(request.host)
-            self._treatment.touch(request.host)
+        if isinstance(barred, FetchFailed):
+            self._hosts.unasked(host)
+            if barred.class_ in _REFUSALS:
+                self.refused(host)
         return barred
 
     def answered(self, request: Request, answer: Fetched | Answer) -> None:
@@ -118,25 +129,20 @@ class Manners:
         self._hosts.refused(host)
         self._treatment.touch(host)
 
-    def _barred(self, request: Request) -> FetchFailed | None:
-        host = request.host
-        if self._frontier.is_given_up(request):
-            self._hosts.refused(host)
-            times = self._config.host_failures
-            return FetchFailed("host.unavailable", f"Not asked: {host} failed {times} times in a row, or more.")
-        if (until := self._closed.get(host)) is not None:
+    def _barred(self, request: Request) -> FetchFailed | Unknown | None:
+        if (until := self._closed.get(request.host)) is not None:
             left = until - asyncio.get_running_loop().time()
             if left > 0:
-                self._hosts.refused(host)
                 return self._too_long(left)
-            del self._closed[host]
-        verdict = self._robots.verdict(request) if self._robots else None
-        if verdict is None or verdict.allowed:
+            del self._closed[request.host]
+        if self._robots is None:
             return None
-        if verdict.error is not None:
-            return verdict.error
-        self._hosts.refused(host)
-        return FetchFailed("robots.disallowed", "The site's robots.txt forbids this URL.")
+        verdict = self._robots.verdict(request)
+        if verdict is None:
+            return Unknown.UNKNOWN
+        if verdict.allowed:
+            return None
+        return verdict.error or FetchFailed("robots.disallowed", "The site's robots.txt forbids this URL.")
 
     def _too_long(self, seconds: float) -> FetchFailed:
         longest = show_seconds(self._config.max_retry_after_s)

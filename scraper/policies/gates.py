@@ -118,3 +118,13 @@ class Gate:
             if self.parked is None:
                 self._last = None
         return one
+
+
+class Gates(Protocol):
+    """Knows which gates a host must pass."""
+
+    def enter(self, host: str) -> tuple[Gate, ...]:
+        """There is something of ``host`` from now on. Its own group's gate comes first."""
+
+    def leave(self, gates: tuple[Gate, ...]) -> None:
+        """There is no more of a host that had these gates."""

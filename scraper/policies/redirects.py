@@ -90,5 +90,5 @@ def _resolve(asked: str, status: int, location: str | None) -> str:
 
 
 def _page(url: str) -> str:
-    """What is asked for: the URL as it is sent, without its fragment."""
-    return normal(url).partition("#")[0]
+    """What is asked for: the URL as it is sent, without its fragment; an empty query is not sent as one."""
+    return normal(url).partition("#")[0].removesuffix("?")

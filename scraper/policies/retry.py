@@ -46,17 +46,18 @@ def backoff_s(error: FetchFailed, times: int, config: RetryConfig, chance: float
     return max(wait, error.retry_after_s or 0.0)
 
 
-def is_our_haste(error: FetchFailed, excused: int) -> bool:
+def is_our_haste(error: FetchFailed, excused: int, config: RetryConfig) -> bool:
     """Whether an attempt failed for nothing but our asking too fast, and so is not to be counted as one.
 
     How fast a host may be asked is learned by being told off, which must cost no row. But some servers answer 429
-    to certain URLs for ever, so a row is excused a few times only.
+    to certain URLs for ever, so a row is excused a few times only; and never where it is to be asked once.
 
     Args:
         error: how the attempt failed.
         excused: attempts of the row that were not counted so far.
+        config: how often to ask.
     """
-    return error.class_ == "http.429" and excused < EXCUSES
+    return error.class_ == "http.429" and excused < EXCUSES and config.retries > 0
 
 
 def parse_retry_after(value: str, now_wall: float) -> float | None:

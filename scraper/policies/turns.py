@@ -17,10 +17,10 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 from scraper.policies.circuit import Circuit, Verdict
-from scraper.policies.gates import NEVER, Gate, Parked
+from scraper.policies.gates import NEVER, Gate, Gates, Parked
 from scraper.records import Request
 
 NO_HOST = ""
@@ -29,16 +29,6 @@ NO_HOST = ""
 _ROUNDS = 4
 """Rounds of a group's requests that count towards the supply: enough for the groups that keep all workers busy to
 keep the list unread as well."""
-
-
-class Gates(Protocol):
-    """Knows which gates a host must pass."""
-
-    def enter(self, host: str) -> tuple[Gate, ...]:
-        """There is something of ``host`` from now on. Its own group's gate comes first."""
-
-    def leave(self, gates: tuple[Gate, ...]) -> None:
-        """There is no more of a host that had these gates."""
 
 
 class Taken(NamedTuple):
@@ -156,7 +146,8 @@ class Turns:
 
     def take(self, now: float) -> Taken | None:
         """The next request, which is out from now on; None if nothing may go yet."""
-        self._strike(now)
+        if self._times and self._times[0][0] <= now:
+            self._strike(now)
         while self._line:
             entry = self._line.popleft()
             entry.in_line = False
@@ -166,11 +157,12 @@ class Turns:
             verdict = circuit.verdict(now) if circuit else Verdict.GO
             if verdict is Verdict.REFUSE:
                 self._drop_places(entry, now)
-                return self._refuse(entry)
+                return self._go(entry, is_refused=True)
             if circuit is not None and verdict is Verdict.WAIT:
                 self._keep_back(entry, circuit.look_again_at(), now)
             elif self._pass(entry, now):
-                taken = self._start(entry, now)
+                self._start(entry, now)
+                taken = self._go(entry, is_refused=False)
                 if circuit is not None and circuit.is_open:
                     circuit.probe = taken.request.row
                 return taken
@@ -195,7 +187,7 @@ class Turns:
                 gate.taken -= 1
                 if gate.parked is not None:
                     self._invite(gate, now)
-        self._settle(entry)
+        self._forget(entry)
 
     # What keeps a host back, and lets it go on.
 
@@ -232,7 +224,7 @@ class Turns:
 
     def changed(self, gate: Gate, now: float) -> None:
         """The limit or the gap of a gate is another."""
-        self._count(gate, 0)
+        self._supply(gate)
         self._invite(gate, now)
 
     def join(self, host: str, gate: Gate) -> None:
@@ -299,13 +291,14 @@ class Turns:
 
     def _pass(self, entry: _Host, now: float) -> bool:
         """Take a place at each gate; where there is none, park there."""
-        for gate in entry.gates[: entry.places]:
-            if not gate.may_start(now):
-                self._drop_places(entry, now)
-                entry.is_parked = True
-                gate.park_in_front(entry)
-                self._wake(gate, now)
-                return False
+        if entry.places:
+            for gate in entry.gates[: entry.places]:
+                if not gate.may_start(now):
+                    self._drop_places(entry, now)
+                    entry.is_parked = True
+                    gate.park_in_front(entry)
+                    self._wake(gate, now)
+                    return False
         while entry.places < len(entry.gates):
             gate = entry.gates[entry.places]
             if gate.parked is not None or not gate.has_place(now):
@@ -344,48 +337,58 @@ class Turns:
 
     # One request goes.
 
-    def _start(self, entry: _Host, now: float) -> Taken:
+    def _start(self, entry: _Host, now: float) -> None:
         for gate in entry.gates:
             gate.start(now)
             if gate.parked is not None:
                 self._wake(gate, now)
         entry.places = 0
-        entry.out += 1
-        return self._taken(entry, is_refused=False)
 
-    def _refuse(self, entry: _Host) -> Taken:
-        entry.refused += 1
-        return self._taken(entry, is_refused=True)
-
-    def _taken(self, entry: _Host, *, is_refused: bool) -> Taken:
-        self.queued -= 1
+    def _go(self, entry: _Host, *, is_refused: bool) -> Taken:
+        if is_refused:
+            entry.refused += 1
+        else:
+            entry.out += 1
         self.out += 1
-        taken = Taken(entry.name, entry.queue.popleft(), is_refused)
-        self._settle(entry)
-        return taken
+        self.queued -= 1
+        request = entry.queue.popleft()
+        self._count(entry, -1)
+        if entry.queue:
+            entry.in_line = True
+            self._line.append(entry)
+        return Taken(entry.name, request, is_refused)
+
+    # The line, the supply and the table, kept in step with one host that changed.
 
     def _settle(self, entry: _Host) -> None:
-        """Bring the line, the supply and the table in step with one host that changed."""
-        queued, is_kept_back = len(entry.queue), entry.is_kept_back
-        waiting = 0 if is_kept_back else queued
+        waiting = 0 if entry.is_kept_back else len(entry.queue)
         if waiting and not entry.in_line and not entry.is_parked:
             entry.in_line = True
             self._line.append(entry)
         if waiting != entry.waiting:
-            more, entry.waiting = waiting - entry.waiting, waiting
-            if entry.gates:
-                self._count(entry.gates[0], more)
-            else:
-                self.supply += more
-        if not (queued or entry.out or entry.refused or entry.deferred or is_kept_back):
+            self._count(entry, waiting - entry.waiting)
+        self._forget(entry)
+
+    def _count(self, entry: _Host, more: int) -> None:
+        """So many more requests of a host wait for nothing but their turn."""
+        entry.waiting += more
+        if not entry.gates:
+            self.supply += more
+            return
+        group = entry.gates[0]
+        group.waiting += more
+        self._supply(group)
+
+    def _supply(self, group: Gate) -> None:
+        """With a gap, no more than one of a group's requests can go soon."""
+        supply = min(group.waiting, 1 if group.gap_s else _ROUNDS * group.limit)
+        if supply != group.supply:
+            self.supply += supply - group.supply
+            group.supply = supply
+
+    def _forget(self, entry: _Host) -> None:
+        """If there is nothing of it any more."""
+        if not (entry.queue or entry.out or entry.refused or entry.deferred or entry.is_kept_back):
             del self._hosts[entry.name]
             if entry.gates:
                 self._gates.leave(entry.gates)
-
-    def _count(self, gate: Gate, more: int) -> None:
-        """So many more requests of a group wait. With a gap, no more than one of them can go soon."""
-        gate.waiting += more
-        supply = min(gate.waiting, 1 if gate.gap_s else _ROUNDS * gate.limit)
-        if supply != gate.supply:
-            self.supply += supply - gate.supply
-            gate.supply = supply

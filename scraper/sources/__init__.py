@@ -26,6 +26,7 @@ FORMATS: Mapping[str, str] = {
     "tsv": "scraper.sources.tsv",
     "jsonl": "scraper.sources.jsonl",
     "parquet": "scraper.sources.parquet",
+    "sitemap": "scraper.sources.sitemap",
 }
 """Format → the module with its ``read``; imported when a list of that format is opened.
 

@@ -23,6 +23,7 @@ EXTENSIONS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    ".xml": "sitemap",
 }
 """File name extension, in lower case → format."""
 
@@ -149,7 +150,7 @@ def _file(given: str, wanted: str, status: os.stat_result) -> Listed:
     if not format_:
         raise UsageError(
             f"The format of {given} cannot be told from its name: "
-            f"say --input-format txt, csv, tsv, jsonl or parquet."
+            f"say --input-format txt, csv, tsv, jsonl, parquet or sitemap."
         )
     if not os.access(given, os.R_OK):
         raise UsageError(f"{given} cannot be read: permission denied.")

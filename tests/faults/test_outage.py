@@ -179,8 +179,9 @@ async def test_n14_a_network_that_stays_away_ends_the_run_all_the_same(tmp_path:
     ran = await run_job(pipeline.run, tmp_path, server.urls(100), config=config, during=outage)
     assert ran.error is None
     assert len(ran.outcomes) == 100
-    assert {"ok", "connect.refused"} <= set(ran.classes)
-    assert set(ran.classes) <= {"ok", "connect.refused", "connect.reset", "host.unavailable"}
+    failed = set(ran.classes) - {"ok"}
+    assert failed
+    assert failed <= {"connect.refused", "connect.reset", "host.unavailable"}
 
 
 async def test_hosts_that_never_answered_hold_nobody_up(tmp_path: Path) -> None:
@@ -212,7 +213,12 @@ async def test_n13_a_lack_of_descriptors_shrinks_concurrency_and_fails_no_row(
 
         async def squeeze(job: Job, sink: MemorySink) -> None:
             await _until(lambda: job.meter.rows_done >= 20)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (_limit_with_room_for(4), hard))
+            limit = _limit_with_room_for(4)
+            while not caplog.records:  # how many connections are open at the moment is chance: when they are few
+                with suppress(OSError):  # to look takes a descriptor
+                    limit = min(limit, _limit_with_room_for(4))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+                await asyncio.sleep(0.002)
 
         fetch = replace(FAST.fetch, headers={"Connection": "close"})  # so that each needs one of its own
         config = replace(FAST, fetch=fetch, permits=PermitConfig(concurrency=32), politeness=at_once(32))

@@ -16,7 +16,7 @@ import trustme
 
 from scraper.answers import Failed, Fetched
 from scraper.arena import Arena
-from scraper.config import FetchConfig, SecretsConfig, TlsConfig
+from scraper.config import OPT_OUTS, FetchConfig, SecretsConfig, TlsConfig
 from scraper.fetch import Fetcher
 from scraper.origin.process import OriginProcess
 from scraper.records import Held, Request
@@ -44,7 +44,7 @@ async def verdicts(
     async with (
         asyncio.timeout(20),
         ScriptedServer({"/robots.txt": script, **(more or {})}) as server,
-        Fetcher(fetch or config(), arena) as fetcher,
+        Fetcher(fetch or config(), arena, opt_outs=OPT_OUTS) as fetcher,
         Robots(folder / "robots.sqlite", "tester") as robots,
     ):
         row = Request(1, server.url("/open"))
@@ -153,10 +153,29 @@ async def test_what_cannot_be_read(tmp_path: Path, name: str) -> None:
         assert verdict.error.retry_after_s is not None
 
 
-async def test_limits_of_bodies_are_those_of_rows(tmp_path: Path) -> None:
-    """--max-bytes bounds what is fetched for rows; a robots.txt is read for its 512 KiB all the same."""
-    opened, closed = await verdicts(tmp_path, [reply("200 OK", FILLER * 100 + RULES)], config(max_bytes=10))
-    assert (opened.allowed, closed.allowed) == (True, False)
+@pytest.mark.parametrize("max_bytes", [10, 100_000_000])
+@pytest.mark.parametrize("more", [0, 3_000_000])
+@pytest.mark.parametrize("packed", [False, True])
+async def test_limits_of_bodies_are_those_of_rows(tmp_path: Path, max_bytes: int, more: int, packed: bool) -> None:
+    """--max-bytes bounds what is fetched for rows; a robots.txt is read for its 512 KiB, more or less packed."""
+    body = RULES + FILLER * 100 + b"\n" * more
+    script = [reply("200 OK", gzip.compress(body), "Content-Encoding: gzip") if packed else reply("200 OK", body)]
+    opened, closed = await verdicts(tmp_path, script, config(max_bytes=max_bytes))
+    assert (opened.error, opened.allowed, closed.allowed) == (None, True, False)
+
+
+async def test_what_is_enough_ends_the_connection(tmp_path: Path) -> None:
+    """A server that goes on after half a mebibyte is not left connected."""
+    async with (
+        asyncio.timeout(20),
+        ScriptedServer({"/robots.txt": [HEAD + b"\r\n" + RULES + FILLER * 16_000, HANG]}) as server,
+        Fetcher(config(), Arena(10_000_000)) as fetcher,
+        Robots(tmp_path / "robots.sqlite", "tester") as robots,
+    ):
+        await robots.learn(Request(1, server.url("/open")), fetcher.fetch_robots)
+        while server._serving:  # noqa: ASYNC110 - the server sets no event
+            await asyncio.sleep(0.01)
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize(("redirects", "forbids"), [(5, True), (6, False)])

@@ -85,7 +85,8 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["images", "x", "--config", "no.toml"], "There is no file no.toml for --config."),
         (
             ["images", "x", "--allow-net", "127.0.0.1/8"],
-            "--allow-net '127.0.0.1/8' is no network: did you mean 127.0.0.0/8?",
+            "--allow-net '127.0.0.1/8' is no network: write 127.0.0.0/8 for the network, or 127.0.0.1 for the one "
+            "address.",
         ),
         (["images", "x", "--hosts", "a.test"],
          "--hosts a.test says nothing: add a limit, as in 'a.test per_host=2 delay=1s'."),

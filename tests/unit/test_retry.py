@@ -4,7 +4,7 @@ import pytest
 
 from scraper.config import RetryConfig
 from scraper.errors import OUTCOME_CLASSES, FetchFailed
-from scraper.policies.retry import decide, parse_retry_after
+from scraper.policies.retry import EXCUSES, decide, is_our_haste, parse_retry_after
 
 TWICE = RetryConfig(retries=2, wait_s=1.0, cap_s=60.0)
 MANY = RetryConfig(retries=10_000, wait_s=1.0, cap_s=60.0)
@@ -53,10 +53,10 @@ def test_the_wait_doubles_up_to_the_cap(attempt: int, ceiling: float) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "chance", "wait"),
-    [(0.0, 0.5, 0.5), (0.1, 0.5, 0.5), (2.0, 0.5, 2.0), (60.0, 0.5, 60.0), (60.1, 0.5, None), (1e9, 0.0, None)],
+    [(0.0, 0.5, 0.5), (0.1, 0.5, 0.5), (2.0, 0.5, 2.0), (60.0, 0.5, 60.0), (60.1, 0.5, 60.1), (1e9, 0.0, 1e9)],
 )
 def test_retry_after_is_honoured_in_full(asked: float, chance: float, wait: float | None) -> None:
-    """The server is left alone for at least as long as it asks; longer than the cap means to give up."""
+    """The server is left alone for at least as long as it asks: the cap is one of our own waits."""
     error = FetchFailed("http.503", status=503, retry_after_s=asked)
     assert decide(error, 1, TWICE, chance) == wait
 
@@ -115,3 +115,19 @@ def test_retry_after_is_read(value: str, seconds: float) -> None:
 def test_junk_in_retry_after_is_no_answer(value: str) -> None:
     """What is neither seconds nor a date says nothing, and our own backoff applies."""
     assert parse_retry_after(value, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("class_", "excused", "config", "expected"),
+    [
+        ("http.429", 0, TWICE, True),
+        ("http.429", EXCUSES - 1, TWICE, True),
+        ("http.429", EXCUSES, TWICE, False),
+        ("http.429", 0, RetryConfig(retries=0), False),
+        ("http.503", 0, TWICE, False),
+        ("timeout.total", 0, TWICE, False),
+    ],
+)
+def test_asking_too_fast_costs_no_attempt(class_: str, excused: int, config: RetryConfig, expected: bool) -> None:
+    """A few answers that say so are excused, of rows that are to be asked again at all."""
+    assert is_our_haste(FetchFailed(class_), excused, config) is expected

@@ -107,7 +107,7 @@ def test_a_named_pipe_is_read_as_standard_input_is(tmp_path: Path) -> None:
         ("list.txt/inside", "inside does not exist"),
         ("*.nothing", "matches no file"),
         ("empty", "is a folder with no list in it"),
-        ("odd.xyz", "say --input-format txt, csv, tsv, jsonl or parquet"),
+        ("odd.xyz", "say --input-format txt, csv, tsv, jsonl, parquet or sitemap"),
         ("odd", "say --input-format"),
         ("packed.parquet.gz", "is cut or damaged as gz data"),
         ("not.parquet", "cannot be read as parquet"),

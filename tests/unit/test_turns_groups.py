@@ -96,6 +96,15 @@ def test_starts_are_a_gap_apart() -> None:
     assert starts == [(0.0, 0), (1.5, 2), (3.0, 1), (4.5, 3)]
 
 
+def test_hosts_go_in_turn_with_a_gap_between() -> None:
+    """Each time the gap is over whoever has waited longest goes."""
+    group = Gate(8, gap_s=1.0)
+    turns = turns_of(**dict.fromkeys("abcd", group))
+    for number, host in enumerate("abcd"):
+        add(turns, host, number)
+    assert [rows(take(turns, float(now))) for now in range(4)] == [[0], [1], [2], [3]]
+
+
 def test_a_gap_is_kept_when_the_host_comes_back_later() -> None:
     """The gap is one between starts, and outlasts the rows: time that has passed in between counts."""
     group = Gate(8, gap_s=2.0)
@@ -131,6 +140,20 @@ def test_a_longer_gap_and_a_lower_limit_hold_at_once() -> None:
     group.gap_s, group.limit = 0.0, 9
     turns.changed(group, 5.0)
     assert rows(take(turns, 5.0)) == [3, 4, 5]
+
+
+def test_nobody_overtakes_who_is_parked() -> None:
+    """A place that comes free in between goes to whoever has waited for it, though a newcomer comes first."""
+    group = Gate(8, gap_s=10.0)
+    turns = turns_of(a=group, b=group, c=group)
+    add(turns, "a", 0)
+    add(turns, "b", 1)
+    out = take(turns)
+    group.unstart()  # a has asked nobody after all
+    add(turns, "c", 2)
+    assert take(turns, 1.0) == []
+    turns.give_back(out[0], 1.0)
+    assert rows(take(turns, 1.0)) == [1]
 
 
 def test_a_shorter_gap_is_not_waited_out_at_its_old_length() -> None:
@@ -217,6 +240,42 @@ def test_a_held_host_at_a_gate_does_not_block_it() -> None:
     turns.give_back(out[0], 0.0)
     assert take(turns, 9.0) == []
     assert rows(take(turns, 10.0)) == [1]
+
+
+def test_a_hold_at_the_second_gate_gives_up_the_place_at_the_first() -> None:
+    """Invited at its address after its hold, a host has to pass its own group's gate anew."""
+    domain, machine = Gate(1), Gate(1)
+    turns = turns_of(both=domain, sibling=domain, neighbour=Gate(1))
+    add(turns, "both", 0)
+    add(turns, "neighbour", 1)
+    first = take(turns)
+    for taken in first:
+        turns.join(taken.host, machine)
+    add(turns, "both", 2)
+    turns.give_back(first[0], 0.0)
+    assert take(turns) == []  # it waits at the machine's, with a place at the domain's
+    assert (domain.taken, domain.out) == (1, 0)
+    turns.hold("both", 5.0, 0.0)
+    add(turns, "sibling", 3, 4)
+    (sibling,) = take(turns)
+    assert take(turns, 5.0) == []
+    turns.give_back(first[1], 6.0)
+    assert take(turns, 6.0) == []
+    assert (domain.taken, domain.out, machine.taken, machine.out) == (1, 1, 0, 0)
+    turns.give_back(sibling, 7.0)
+    (sibling,) = take(turns, 7.0)  # who was parked before
+    turns.give_back(sibling, 8.0)
+    assert rows(take(turns, 8.0)) == [2]
+
+
+def test_a_circuit_does_not_end_a_hold() -> None:
+    """Whatever becomes of a host's circuit, what it asked for by Retry-After it gets."""
+    turns = turns_of(a=Gate(1))
+    add(turns, "a", 0)
+    turns.hold("a", 100.0, 0.0)
+    turns.reconsider("a")
+    assert take(turns, 99.0) == []
+    assert rows(take(turns, 100.0)) == [0]
 
 
 def test_supply_counts_a_group_as_one() -> None:
