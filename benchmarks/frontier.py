@@ -119,7 +119,7 @@ async def _work(frontier: Frontier) -> None:
 def _answer(frontier: Frontier, request: Request) -> None:
     host = request.host
     frontier.hosts.located(host, _address(request))
-    frontier.hosts.ended(host, "ok", row=request.row, latency_s=LATENCY_S, count=BODY)
+    frontier.hosts.ended(host, "ok", row=request.row, began=0.0, latency_s=LATENCY_S, count=BODY)
 
 
 async def _host_bytes(path: Path) -> float:

@@ -26,6 +26,7 @@ from scraper.hosts import Hosts
 from scraper.lease import Lease
 from scraper.policies.turns import Taken
 from scraper.records import Request
+from scraper.units import show_seconds
 from scraper.windows import Bounds, Windows
 
 _SPILL_BATCH = 512
@@ -204,6 +205,16 @@ class Frontier:
     def is_given_up(self, request: Request) -> bool:
         """Whether the request, which is leased, is not to be asked: its host has failed for too long."""
         return request.row in self._refused
+
+    def waits_for(self) -> str:
+        """Why nothing is out though there are requests, for people; empty where something is, or soon may be."""
+        when = self._turns.next_time()
+        if self._turns.out or when is None or (seconds := when - self._now()) < 1:
+            return ""
+        name = self._turns.next_name()
+        circuit = self.hosts.circuits.get(name)
+        why = f" for {name}" + (", which fails" if circuit and circuit.is_open else "") if name else ""
+        return f"waiting {show_seconds(seconds)}{why}"
 
     def pause(self, why: str, words: str = "") -> None:
         """Hand out nothing, and read nothing of the list, until ``resume`` is told the same reason."""

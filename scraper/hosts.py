@@ -56,13 +56,16 @@ class Hosts:
 
     # What the fetching tells.
 
-    def ended(self, host: str, class_: str, *, row: int, latency_s: float | None = None, count: int = 0) -> None:
+    def ended(
+        self, host: str, class_: str, *, row: int, began: float, latency_s: float | None = None, count: int = 0
+    ) -> None:
         """A request to ``host`` ended. Tell it before the lease is left, and not of what is the network's fault.
 
         Args:
             host: who was asked.
             class_: the outcome class; ``ok`` for any success.
             row: the row that was asked for; -1 for what belongs to none.
+            began: when it was asked.
             latency_s: from the request to the first byte of its answer; None if none came.
             count: bytes that came.
         """
@@ -72,7 +75,7 @@ class Hosts:
         self.circuits.ended(host, class_, row, now)
         group = self.group(host)
         assert group.pace is not None
-        group.pace.ended(class_, latency_s, count, now, out=group.out)
+        group.pace.ended(class_, latency_s, count, now, began=began, out=group.out)
         self._follow(group, now)
 
     def unasked(self, host: str) -> None:
@@ -106,6 +109,11 @@ class Hosts:
         self.turns.hold(host, until, self._now())
         if (pace := self._pace(host)) is not None:
             pace.held_until = max(pace.held_until, until)
+        self._moved()
+
+    def wait(self, host: str, until: float) -> None:
+        """Let no request of ``host`` go out before ``until``: it is not worth it."""
+        self.turns.hold(host, until, self._now())
         self._moved()
 
     def shut(self, host: str) -> None:

@@ -52,6 +52,7 @@ class Meter:
         retries: attempts beyond the first.
         asked: fetches begun, the hops of redirects and retries included.
         paused: why nothing new is asked at present, by reason, in words for people; empty while it goes on.
+        waiting: asks why nothing is under way though there is something to do, in words for people.
         hosts: the hosts asked last, at most a thousand.
         channels: asks the channels for their statistics.
     """
@@ -68,6 +69,7 @@ class Meter:
     retries: int = 0
     asked: int = 0
     paused: dict[str, str] = field(default_factory=dict)
+    waiting: Callable[[], str] = str
     hosts: dict[str, HostMeter] = field(default_factory=dict)
     channels: Callable[[], Sequence[ChannelStatistics]] = tuple
 

@@ -48,7 +48,7 @@ def plain_line(now: Snapshot) -> str:
         parts.append(f"{show_seconds(now.eta_s)} to go")
     if now.in_flight:
         parts.append(f"{now.in_flight} in flight")
-    parts += [f"paused: {why}" for why in now.paused]
+    parts += [f"paused: {why}" for why in now.paused] + ([escaped(now.waiting)] if now.waiting else [])
     ends = [f"{show_count(now.skipped)} skipped"] if now.skipped else []
     if now.failed:
         ends.append(f"{show_count(now.failed)} failed ({_failures(now)})")
@@ -76,6 +76,7 @@ def json_line(now: Snapshot) -> str:
             "failures": dict(now.failures),
             "queues": {one.name: {"size": one.size, "bound": one.bound} for one in now.channels},
             "paused": list(now.paused),
+            "waiting": now.waiting,
             "slow_hosts": {name: round(1000 * mean_s, 1) for name, _, mean_s in now.slow_hosts},
         }
     )
@@ -192,7 +193,7 @@ def _pace(now: Snapshot) -> str:
     ]
     if now.retries:
         parts.append(f"{show_count(now.retries)} retries")
-    parts += [f"paused: {why}" for why in now.paused]
+    parts += [f"paused: {why}" for why in now.paused] + ([escaped(now.waiting)] if now.waiting else [])
     return "   ".join(parts)
 
 

@@ -50,7 +50,7 @@ HELD_BYTES = 64 * 1024 * 1024
 FIRST_WAIT_S, LAST_WAIT_S = 5.0, 300.0
 """How long it is kept that robots.txt could not be read: it doubles with each time in a row."""
 
-HOST_WAIT_S = 1.0
+HOST_WAIT_S = 0.25
 """How long it is kept that the host could not be reached. It does not grow: whether to leave a host alone is
 decided elsewhere, for all its requests alike."""
 

@@ -44,6 +44,7 @@ class Snapshot:
         failures: the most frequent failed classes with their rows.
         channels: how full the queues are.
         paused: why nothing new is asked; empty while it goes on.
+        waiting: why nothing is under way though there is something to do; empty where that is not so.
         slow_hosts: of hosts with something in flight those that take longest: name, fetches in flight, and mean
             seconds of a fetch.
     """
@@ -64,6 +65,7 @@ class Snapshot:
     failures: Sequence[tuple[str, int]]
     channels: Sequence[ChannelStatistics]
     paused: Sequence[str]
+    waiting: str
     slow_hosts: Sequence[tuple[str, int, float]]
 
 
@@ -117,6 +119,7 @@ class Watcher:
             failures=heapq.nlargest(CLASSES_SHOWN, failures, key=lambda one: one[1]),
             channels=tuple(meter.channels()),
             paused=tuple(meter.paused.values()),
+            waiting="" if meter.paused else meter.waiting(),
             slow_hosts=_slow_hosts(meter.hosts, now),
         )
 

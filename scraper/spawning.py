@@ -10,8 +10,8 @@ Python starts these servers with ``-c``, and so would look for their modules in 
 ``socket.py`` that somebody left there would be run. They are told not to.
 
 Must never: run what merely lies in the current folder; take a signal from this process's own threads for longer
-than a start takes; leave semaphores of a worker that runs under a name, where nobody would clear them away once all
-our processes are killed at a blow.
+than a start takes; leave semaphores of a worker that runs under a name, where nobody would clear them away once
+all our processes are killed at a blow.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from scraper.options.again import check_again
 from scraper.options.found import FoundPipeline, installed, load
 from scraper.options.img2dataset import ported
 from scraper.options.layers import Layers, merge
-from scraper.options.requests import masked, storable
+from scraper.options.requests import listed, masked, storable
 from scraper.options.schema import Option, options_of, shown_value, taken
 from scraper.options.shared import SHARED, PlaceOptions, RunOptions, resolve
 
@@ -191,7 +191,16 @@ def _shown(each: Option, value: object) -> str:
 def _to_store(every: Mapping[str, object], lists: Sequence[str]) -> dict[str, object]:
     """What ``resume`` needs. Credentials stay out of the output folder: of them only the names are kept."""
     kept, left_out = storable({name: value for name, value in every.items() if name not in _OF_THE_MOMENT})
+    for name in ("cookies", "ca_file"):
+        kept[name] = _absolute(str(kept[name])) if kept[name] else ""
+    kept["client_cert"] = tuple(_absolute_cert(each) for each in listed(kept["client_cert"]))
     return {"inputs": [_absolute(each) for each in lists], "left_out": left_out, "options": kept}
+
+
+def _absolute_cert(given: str) -> str:
+    """``HOST=FILE[,KEYFILE]``, to be found from anywhere."""
+    host, _, files = given.partition("=")
+    return f"{host}={','.join(_absolute(each) for each in files.split(','))}"
 
 
 def _absolute(given: str) -> str:
@@ -284,7 +293,15 @@ def resume(out: str, arguments: Sequence[str]) -> int:
         )
     _refuse_without_secrets(stored, arguments)
     options = options | {"retry_failed": again.failed, "refresh": again.refresh}
+    arguments = [*_beside_secrets(stored, options), *arguments]
     return run(load(meta.pipeline), [*lists, "-o", out, *arguments], list(installed()), options)
+
+
+def _beside_secrets(stored: Mapping[str, object], options: Mapping[str, object]) -> list[str]:
+    """What was kept of options of which a part is typed anew, as words of a command: typed goes before stored."""
+    left_out = stored.get("left_out")
+    names = [name for name in ("header", "auth") if isinstance(left_out, dict) and left_out.get(name)]
+    return [f"--{name}={value}" for name in names for value in listed(options.get(name))]
 
 
 def _refuse_without_secrets(stored: Mapping[str, object], arguments: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from scraper.answers import Answer, Failed, Fetched, NotModified, Redirected
 from scraper.arena import Slot
 from scraper.config import RetryConfig
 from scraper.engines import endings
-from scraper.engines.manners import Manners, Unknown
+from scraper.engines.manners import Manners, NotYet
 from scraper.engines.movement import Hop, Movement
 from scraper.engines.weather import Weather
 from scraper.fetch import Fetcher
@@ -91,8 +91,9 @@ class Fetching:
         """
         since = asyncio.get_running_loop().time()
         barred = self._manners.bar(request)
-        if isinstance(barred, Unknown):
-            await self._manners.learn(request, self._ask_robots)
+        if barred is NotYet.UNKNOWN:
+            barred = await self._manners.learn(request, self._ask_robots) or NotYet.UNREACHED
+        if isinstance(barred, NotYet):
             self._frontier.readmit(request, front=True)
             return None
         if barred is not None:
@@ -137,7 +138,7 @@ class Fetching:
             self._weather.failed(answer.error, request, loop.time())
             if not self._weather.counts(answer.error, since):
                 return answer
-        self._manners.answered(request, answer)
+        self._manners.answered(request, answer, since)
         return answer
 
     async def _failed(

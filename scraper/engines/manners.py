@@ -14,7 +14,7 @@ from typing import Final
 from scraper.answers import Answer, Failed, Fetched, NotModified
 from scraper.config import PolitenessConfig
 from scraper.engines.treatment import Treatment, left_of
-from scraper.errors import FetchFailed
+from scraper.errors import FetchFailed, outcome_class
 from scraper.frontier import Frontier
 from scraper.records import Request
 from scraper.robots import Robots
@@ -28,10 +28,15 @@ CLOSED_HOSTS: Final = 10_000
 _REFUSALS = frozenset({"robots.disallowed", "host.unavailable"})
 
 
-class Unknown(enum.Enum):
-    """What robots.txt says of a request is not known."""
+class NotYet(enum.Enum):
+    """Why a request cannot be made just now.
+
+    UNKNOWN: it is not known what robots.txt says of it; ``learn`` comes first.
+    UNREACHED: the host did not take a connection a moment ago; the request goes back, to wait for it.
+    """
 
     UNKNOWN = enum.auto()
+    UNREACHED = enum.auto()
 
 
 class Manners:
@@ -62,8 +67,11 @@ class Manners:
         for host, seconds in left_of(holds).items():
             self._leave_alone(host, seconds)
 
-    async def learn(self, request: Request, ask: Ask) -> None:
+    async def learn(self, request: Request, ask: Ask) -> FetchFailed | None:
         """Ask for the robots.txt that holds for the request, in its turn; no other request of the host goes out.
+
+        Returns:
+            Why it could not be learned, which is how this attempt of the row has failed.
 
         Raises:
             SinkFailed: the disk on which it is kept refuses.
@@ -73,40 +81,45 @@ class Manners:
         self._hosts.shut(host)
         try:
             await self._robots.learn(request, ask)
-            self._heed_delay(request)
+            verdict = self._robots.verdict(request)
+            if verdict is not None and verdict.crawl_delay_s:
+                self._hosts.crawl_delay(host, verdict.crawl_delay_s)
         finally:
             self._hosts.reopen(host)
+        return verdict.error if verdict is not None else None
 
-    def bar(self, request: Request) -> FetchFailed | Unknown | None:
-        """Why the request is not to be made; None if it may be, UNKNOWN if ``learn`` comes first."""
+    def bar(self, request: Request) -> FetchFailed | NotYet | None:
+        """Why the request is not to be made; None if it may be."""
         host = request.host
         if self._frontier.is_given_up(request):
             self.refused(host)
             times = self._config.host_failures
             return FetchFailed("host.unavailable", f"Not asked: {host} failed {times} times in a row, or more.")
         barred = self._barred(request)
-        if isinstance(barred, FetchFailed):
+        if isinstance(barred, FetchFailed) or barred is NotYet.UNREACHED:
             self._hosts.unasked(host)
-            if barred.class_ in _REFUSALS:
-                self.refused(host)
+        if isinstance(barred, FetchFailed) and barred.class_ in _REFUSALS:
+            self.refused(host)
         return barred
 
-    def answered(self, request: Request, answer: Fetched | Answer) -> None:
-        """A request was answered, or failed for its host's sake."""
+    def answered(self, request: Request, answer: Fetched | Answer, began: float) -> None:
+        """A request that went out at ``began`` was answered, or failed for its host's sake."""
         host = request.host
         if isinstance(answer, Failed):
             asked = answer.timings.first_byte_ms if answer.error.status else 0.0
-            self._ended(request, answer.error.class_, asked)
+            self._ended(request, answer.error.class_, began, asked)
         elif isinstance(answer, Fetched):
             response = answer.response
-            self._ended(request, "ok", response.timings.first_byte_ms, response.wire_bytes)
+            self._ended(request, "ok", began, response.timings.first_byte_ms, response.wire_bytes)
         else:
-            self._ended(request, "ok", answer.timings.first_byte_ms if isinstance(answer, NotModified) else 0.0)
+            self._ended(
+                request, "ok", began, answer.timings.first_byte_ms if isinstance(answer, NotModified) else 0.0
+            )
         self._treatment.touch(host)
 
-    def _ended(self, request: Request, class_: str, first_byte_ms: float, count: int = 0) -> None:
+    def _ended(self, request: Request, class_: str, began: float, first_byte_ms: float, count: int = 0) -> None:
         latency_s = first_byte_ms / 1e3 if first_byte_ms else None
-        self._hosts.ended(request.host, class_, row=request.row, latency_s=latency_s, count=count)
+        self._hosts.ended(request.host, class_, row=request.row, began=began, latency_s=latency_s, count=count)
 
     def heed(self, request: Request, error: FetchFailed) -> FetchFailed:
         """Leave a host alone for as long as it asked for. The error to go on with: that may be too long.
@@ -129,20 +142,25 @@ class Manners:
         self._hosts.refused(host)
         self._treatment.touch(host)
 
-    def _barred(self, request: Request) -> FetchFailed | Unknown | None:
+    def _barred(self, request: Request) -> FetchFailed | NotYet | None:
+        now = asyncio.get_running_loop().time()
         if (until := self._closed.get(request.host)) is not None:
-            left = until - asyncio.get_running_loop().time()
-            if left > 0:
-                return self._too_long(left)
+            if until > now:
+                return self._too_long(until - now)
             del self._closed[request.host]
         if self._robots is None:
             return None
         verdict = self._robots.verdict(request)
         if verdict is None:
-            return Unknown.UNKNOWN
+            return NotYet.UNKNOWN
         if verdict.allowed:
             return None
-        return verdict.error or FetchFailed("robots.disallowed", "The site's robots.txt forbids this URL.")
+        error = verdict.error
+        if error is not None and error.class_ != "robots.unreachable" and outcome_class(error.class_).retry:
+            # The host could not be reached a moment ago, for another row: no reason to give up this one.
+            self._hosts.wait(request.host, now + (error.retry_after_s or 0.0))
+            return NotYet.UNREACHED
+        return error or FetchFailed("robots.disallowed", "The site's robots.txt forbids this URL.")
 
     def _too_long(self, seconds: float) -> FetchFailed:
         longest = show_seconds(self._config.max_retry_after_s)
@@ -160,8 +178,3 @@ class Manners:
         if host not in self._closed and len(self._closed) >= CLOSED_HOSTS:
             del self._closed[next(iter(self._closed))]
         self._closed[host] = max(until, self._closed.get(host, 0.0))
-
-    def _heed_delay(self, request: Request) -> None:
-        verdict = self._robots.verdict(request) if self._robots else None
-        if verdict is not None and verdict.crawl_delay_s:
-            self._hosts.crawl_delay(request.host, verdict.crawl_delay_s)

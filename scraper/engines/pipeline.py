@@ -127,7 +127,7 @@ class _Run:
             asyncio.TaskGroup() as group,
         ):
             frontier = Frontier(job.config.permits, job.config.politeness, backlog)
-            self.meter.paused = frontier.paused
+            self.meter.paused, self.meter.waiting = frontier.paused, frontier.waits_for
             treatment = Treatment(frontier)
             committer = Committer(job.sink, job.ledger, treatment)
             weather = Weather(job.config.health, frontier, self.permits)

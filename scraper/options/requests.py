@@ -242,6 +242,11 @@ def masked(field: str, value: object) -> object:
     return value
 
 
+def listed(value: object) -> list[str]:
+    """The values of a repeated option, however they are kept; none for anything else."""
+    return list(map(str, value)) if isinstance(value, list | tuple) else []
+
+
 def storable(options: Mapping[str, object]) -> tuple[dict[str, object], dict[str, list[str]]]:
     """Options as they may be kept in the output folder, and the names of those that had to stay out.
 
@@ -251,11 +256,11 @@ def storable(options: Mapping[str, object]) -> tuple[dict[str, object], dict[str
     """
     kept = dict(options)
     left_out: dict[str, list[str]] = {}
-    headers, auth, proxy = kept.get("header") or (), kept.get("auth") or (), str(kept.get("proxy") or "")
-    if isinstance(headers, tuple) and any(map(is_secret, headers)):
+    headers, auth, proxy = listed(kept.get("header")), listed(kept.get("auth")), str(kept.get("proxy") or "")
+    if any(map(is_secret, headers)):
         kept["header"] = tuple(each for each in headers if not is_secret(each))
         left_out["header"] = [each.partition(":")[0].strip() for each in headers if is_secret(each)]
-    if isinstance(auth, tuple) and any(each != NETRC for each in auth):
+    if any(each != NETRC for each in auth):
         kept["auth"] = tuple(each for each in auth if each == NETRC)
         left_out["auth"] = [each.partition("=")[0] for each in auth if each != NETRC]
     if "@" in proxy:

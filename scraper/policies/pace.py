@@ -4,8 +4,8 @@ Additive increase, multiplicative decrease, as TCP does it (RFC 5681):
 
     answers as they should be    2 at once, and twice as many each round trip until the first cut, then one more
                                  each round trip; never more than ``per_host``
-    429, 503, timeouts, or       half as many at once, once a round trip, and no more for one that is free of them
-    much slower answers
+    429, 503, timeouts           half as many at once, if it went out after the last cut
+    much slower answers          the same, if it went out a round trip after that
     429 or 503 at one at once    a pause between requests: 0.25 s, doubling to 60 s, a tenth less with each answer
 
 Must never: ask for more than the limits allow; take our own slowness for the host's.
@@ -155,11 +155,14 @@ class Pace:
         self._crawl_delay_s = max(self._crawl_delay_s, seconds)
         self._pause(self._pause_s)
 
-    def ended(self, class_: str, latency_s: float | None, count: int, now: float, *, out: int) -> None:
+    def ended(
+        self, class_: str, latency_s: float | None, count: int, now: float, *, began: float, out: int
+    ) -> None:
         """A request ended.
 
         Args:
             class_: how.
+            began: when it went out.
             latency_s: to the first byte of its answer; None if none came.
             count: bytes of its body.
             now: when.
@@ -180,7 +183,8 @@ class Pace:
         round_trip_s = max(ROUND_TRIP_S, self._near_s)
         if cut_by:
             self._bad_at = now
-            if now - self._cut_at >= round_trip_s:
+            # What went out before the last cut says nothing of what came of it; slowness lasts for a while.
+            if began >= self._cut_at + (round_trip_s if cut_by == SLOWER else 0.0):
                 self._cut(cut_by, now)
         elif is_good(class_) and now - self._bad_at >= round_trip_s:
             self._grow(out)

@@ -238,6 +238,11 @@ class Turns:
         """When ``take`` may give more than it does now, without any other event; None if never."""
         return self._times[0][0] if self._times else None
 
+    def next_name(self) -> str:
+        """Whose time that is: a host, or of a gate nobody's; empty if there is none."""
+        whose = self._times[0][2] if self._times else None
+        return whose.name if isinstance(whose, _Host) else ""
+
     def _entry(self, host: str) -> _Host:
         entry = self._hosts.get(host)
         if entry is None:

@@ -128,7 +128,10 @@ def _refusal(url: str) -> FetchFailed:
         is_host = "." in scheme or (_PORT_AND_REST.fullmatch(rest) and scheme not in _WITHOUT_PORTS)
         if not scheme or is_host:
             return _invalid(f"{_short(text)} has no scheme: write https://{_short(text.lstrip(':/'))[1:-1]}.")
-        return FetchFailed("url.scheme", f"{scheme[:60]}: URLs are not fetched, only http and https.")
+        # "user:password@host" reads as a scheme as well, and is not repeated.
+        is_user = scheme not in _WITHOUT_PORTS and mask_userinfo(text).startswith(f"{MASK}@")
+        what = f"{_short(text)} has a scheme that is" if is_user else f"{scheme[:60]}: URLs are"
+        return FetchFailed("url.scheme", f"{what} not fetched, only http and https.")
     authority = re.split(r"[/\\?#]", rest.lstrip("/\\"), maxsplit=1)[0]
     shown = _short(text)
     if "@" not in authority and f"{MASK}@" in shown:

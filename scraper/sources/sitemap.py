@@ -24,14 +24,14 @@ from scraper.whatwg import MAX_LENGTH
 
 LOC = "loc"
 COLUMNS = (LOC, "lastmod", "changefreq", "priority")
-"""What an entry says, and so the columns there are: https://www.sitemaps.org/protocol.html, "XML tag definitions"."""
+"""What an entry says, and so the columns there are (sitemaps.org/protocol.html, "XML tag definitions")."""
 
 ENTRIES: Mapping[str, str] = {"urlset": "url", "sitemapindex": "sitemap"}
 """Outermost element → the element of an entry in it."""
 
 MAX_GAP = 4 * 1024 * 1024
-"""Bytes without the end of an entry. An entry with 1,000 images, as many as Google allows, has less than that; what
-has more is a bomb of blanks, or a comment without end, which expat would keep in memory."""
+"""Bytes without the end of an entry. One with 1,000 images, as many as Google allows, has less than that; what has
+more is a bomb of blanks, or a comment without end, which expat would keep in memory."""
 
 MAX_DEPTH = 32
 """Elements inside each other. Extensions need five."""
@@ -87,8 +87,9 @@ def read(
                 others = {column: cells.get(column) for column in picked.others}
                 made = why or request(row, line, cells.get(picked.url), caption, others)
                 if isinstance(made, str):
-                    made = invalid(row, line, cells.get(picked.url, ""), f"Line {line} of {name} {made}.")
-                yield made
+                    yield invalid(row, line, cells.get(picked.url, ""), f"Line {line} of {name} {made}.")
+                else:
+                    yield made
             row += 1
         if broken and row == begin:
             raise UsageError(f"{name} {broken.what}: {broken.advice}.") from broken
@@ -105,8 +106,10 @@ class _Document:
     def __init__(self, wanted: Set[str]) -> None:
         self._wanted = wanted
         self._head = b""  # the document's first bytes, to tell what it is if it is no XML
+        self._held = bytearray()  # not yet given to expat
+        self._parsed = 0  # bytes that were
         self._ended: list[_Entry] = []
-        self._gap = 0
+        self._gap = 0  # bytes since an entry ended
         self._names: dict[str, str] = {}  # as expat's binding keeps them
         self._names_known = 0
         self._depth = 0
@@ -128,19 +131,34 @@ class _Document:
         """Take the next bytes, none for the end; say whether that is as far as the document can be read."""
         if len(self._head) < len(_HTML[0]):
             self._head += piece[:1024]
-        try:
-            self._parser.Parse(piece, not piece)
-        except _Broken as broken:
-            return self._html_or(broken)
-        except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: of an encoding
-            return self._html_or(_Broken(f"cannot be read as XML ({shown(str(error))})"))
-        self._gap = 0 if self._ended else self._gap + len(piece)
+        self._gap += len(piece)
+        self._held += piece
+        # expat looks at a token anew until it is whole. Each time there must be twice as much of it, or a long one
+        # in small pieces would take minutes (CVE-2023-52425; expat does the same from 2.6 on).
+        begun = self._parsed - self._parser.CurrentByteIndex
+        if not piece or len(self._held) >= begun or self._gap > MAX_GAP:
+            broken = self._parse(last=not piece)
+            if broken:
+                return broken
+        if self._ended:
+            self._gap = 0
         if self._gap > MAX_GAP:
             return _Broken(f"has more than {MAX_GAP:,} bytes without a whole entry in them ({self._here()})")
         if len(self._names) != self._names_known:
             self._names_known = len(self._names)
             if sum(map(len, self._names)) > MAX_NAMES:
                 return _Broken(f"has too many different names of elements and attributes ({self._here()})")
+        return None
+
+    def _parse(self, *, last: bool) -> _Broken | None:
+        try:
+            self._parser.Parse(self._held, last)
+        except _Broken as broken:
+            return self._html_or(broken)
+        except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: of an encoding
+            return self._html_or(_Broken(f"cannot be read as XML ({shown(str(error))})"))
+        self._parsed += len(self._held)
+        self._held.clear()
         return None
 
     def taken(self) -> list[_Entry]:
@@ -235,15 +253,16 @@ def _unpacked_again(reading: Reading, pieces: Iterator[bytes]) -> Iterator[bytes
     try:
         for piece in pieces:
             total += len(piece)
-            while piece and not decoder.eof:
-                unpacked = decoder.decompress(piece, CHUNK)
-                piece = decoder.unconsumed_tail
+            left = piece
+            while left and not decoder.eof:
+                unpacked = decoder.decompress(left, CHUNK)
+                left = decoder.unconsumed_tail
                 total += len(unpacked)
                 if total > MAX_NESTED:
                     raise zlib.error(f"it is more than {MAX_NESTED:,} bytes")
                 if unpacked:  # no bytes would say the end
                     yield unpacked
-            if (decoder.unused_data or piece).strip(b"\0"):  # blocks of tapes are filled up with zeros
+            if (decoder.unused_data or left).strip(b"\0"):  # blocks of tapes are filled up with zeros
                 raise zlib.error("something stands behind its end")
     except zlib.error as error:
         raise reading.broken(problem, error) from error

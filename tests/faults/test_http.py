@@ -551,6 +551,20 @@ async def test_h13_who_asks_to_wait_is_waited_for(tmp_path: Path, status: str) -
         assert max(other.asked_at) < times[b"/wait"][1]
 
 
+async def test_h13_being_too_fast_is_no_attempt(tmp_path: Path) -> None:
+    """Five answers of 429 cost a row none of its attempts; from the sixth on they do, and 503 does at once."""
+    late, busy, good = (reply(each, b"x") for each in ("429 Too Many Requests", "503 Busy", "200 OK"))
+    scripts = {
+        "/five": Turns((*[(late,)] * 5, (good,))),
+        "/ever": [late],
+        "/busy": Turns(((busy,), (late,), (late,), (good,))),
+    }
+    async with ScriptedServer(scripts) as server:
+        ran = await ran_over(server, list(scripts), tmp_path / "out", config())
+    ended = {path: (each.class_, each.attempts, ran.asked[path]) for path, each in ran.outcomes.items()}
+    assert ended == {"/five": ("ok", 1, 6), "/ever": ("http.429", 2, 7), "/busy": ("ok", 2, 4)}
+
+
 async def test_h14_an_error_that_passes_costs_attempts_and_no_row(tmp_path: Path) -> None:
     """Two 500s and then a 200 are an ok row with three attempts."""
     oh = reply("500 Oh", b"sorry")

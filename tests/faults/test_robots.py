@@ -110,7 +110,7 @@ SITES = {
 }
 
 
-async def test_robots(tmp_path: Path) -> None:
+async def test_p5_what_robots_txt_says_is_heeded(tmp_path: Path) -> None:
     """P5: what robots.txt forbids is not asked for; where it cannot be read nothing is; else all is, after it."""
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(ScriptedServer(site.scripts | PAGE)) for site in SITES.values()]
@@ -126,7 +126,7 @@ async def test_robots(tmp_path: Path) -> None:
         assert bool(each.message) == (each.class_ != "ok")
 
 
-async def test_a_host_that_is_not_there_says_so(tmp_path: Path) -> None:
+async def test_p5_a_host_that_is_not_there_says_so(tmp_path: Path) -> None:
     """A row whose host cannot be reached ends by what is the matter with the host, not with its robots.txt."""
     with socket.create_server(("127.0.0.1", 0)) as plug:
         port = plug.getsockname()[1]
@@ -135,7 +135,7 @@ async def test_a_host_that_is_not_there_says_so(tmp_path: Path) -> None:
     assert [each.class_ for each in outcomes] == ["connect.refused", "address.blocked", "url.scheme"]
 
 
-async def test_a_fault_that_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_p5_a_fault_that_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A robots.txt that cannot be read at first is asked for anew before the rows are, and then heeded."""
     monkeypatch.setattr(scraper.robots, "FIRST_WAIT_S", 0.2)
     turns = Turns(([reply("503 Service Unavailable")], [RESET], [reply("200 OK", RULES)]))
@@ -145,7 +145,7 @@ async def test_a_fault_that_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (server.asked["/robots.txt"], server.asked["/open"], server.asked["/closed"]) == (3, 1, 0)
 
 
-async def test_it_is_asked_for_once(tmp_path: Path) -> None:
+async def test_p5_it_is_asked_for_once(tmp_path: Path) -> None:
     """A hundred rows of a site ask for its robots.txt once, before any of them, and the next run does not."""
     scripts: dict[str, Script] = {f"/{n}": [reply("404 Not Found")] for n in range(100)}
     scripts["/robots.txt"] = [reply("200 OK", RULES)]
@@ -158,7 +158,7 @@ async def test_it_is_asked_for_once(tmp_path: Path) -> None:
     assert (server.asked["/robots.txt"], server.asked["/7"]) == (1, 2)
 
 
-async def test_ignored_it_is_not_asked_for(tmp_path: Path) -> None:
+async def test_p5_ignored_it_is_not_asked_for(tmp_path: Path) -> None:
     """``--robots ignore`` asks for no robots.txt."""
     async with ScriptedServer(PAGE | {"/robots.txt": [reply("200 OK", RULES)]}) as server:
         urls = [server.url(path) for path in PAGES]
@@ -167,7 +167,7 @@ async def test_ignored_it_is_not_asked_for(tmp_path: Path) -> None:
     assert server.asked["/robots.txt"] == 0
 
 
-async def test_a_redirect_is_heeded_where_it_leads(tmp_path: Path) -> None:
+async def test_p5_a_redirect_is_heeded_where_it_leads(tmp_path: Path) -> None:
     """Each hop of a row is allowed by the site it goes to, or not made."""
     async with (
         ScriptedServer(PAGE | {"/robots.txt": [reply("200 OK", RULES)]}) as other,
@@ -181,7 +181,7 @@ async def test_a_redirect_is_heeded_where_it_leads(tmp_path: Path) -> None:
     assert server.robots == 1
 
 
-async def test_crawl_delay_is_kept(tmp_path: Path) -> None:
+async def test_p5_crawl_delay_is_kept(tmp_path: Path) -> None:
     """Between any two requests lies what the site asks for, from the first after its robots.txt on."""
     delay_s = 0.3
     scripts: dict[str, Script] = {f"/{n}": [reply("200 OK", b"x")] for n in range(4)}
@@ -194,7 +194,7 @@ async def test_crawl_delay_is_kept(tmp_path: Path) -> None:
     assert min(gaps) > delay_s - 0.1
 
 
-async def test_robots_takes_a_turn(tmp_path: Path) -> None:
+async def test_p5_robots_takes_a_turn(tmp_path: Path) -> None:
     """The user's delay lies between robots.txt and the first row as well."""
     scripts = PAGE | {"/robots.txt": [reply("200 OK", b"")]}
     run = config(limits=HostLimits(delay_s=0.4))

@@ -55,9 +55,9 @@ async def run(
 ) -> list[Outcome]:
     """Run the whole product; every row ends once, and nothing is written beside OUT."""
     beside = _files_beside(out)
-    settings = {"allow_net": HERE, "robots": "ignore", "retries": 0, "retry_wait": 0, "workers": 1} | settings
+    usual: dict[str, Any] = {"allow_net": HERE, "robots": "ignore", "retries": 0, "retry_wait": 0, "workers": 1}
     async with asyncio.timeout(WITHIN_S):
-        await arun(pipeline or files.build(), urls=urls, out=out, **settings)
+        await arun(pipeline or files.build(), urls=urls, out=out, **usual | settings)
     assert _files_beside(out) == beside
     with LedgerReader(out / ".scraper/ledger.sqlite") as reader:
         outcomes = [recorded.outcome for recorded in reader.rows()]
@@ -183,7 +183,7 @@ async def test_x2_names_that_lead_inside_are_not_dialled(
         "both-families.example": (HERE, "::1"),
         "spelled.example": ("0x7f.2",),
     }
-    name_server(names | {"public.example": (HERE,)})
+    name_server({**names, "public.example": (HERE,)})
     async with inside(INSIDE, "::1") as trap, ScriptedServer(GOOD) as server:
         for port in (trap.port, server.port):
             urls = [f"http://{name}:{port}/" for name in names]
@@ -488,13 +488,17 @@ async def test_x14_nothing_of_a_list_or_server_acts_on_a_terminal(
     """Escapes of a URL, a status line or a Location are shown, not sent; passwords are in no line and no file."""
     evil = "\x1b]0;title\x07\x1b[2J\u202e"
     scripts = {"/reason": [f"HTTP/1.1 404 {evil}\r\nContent-Length: 0\r\n\r\n".encode()], "/to": moved("ab\u00e9")}
+    scripts["/coding"] = [reply("200 OK", b"x", "Content-Encoding: x\x9b31m")]
+    scripts["/header"] = [f"HTTP/1.1 200 OK\r\nX: {evil}\r\nContent-Length: 0\r\n\r\n".encode()]
     scripts["/scheme"] = moved("x-\u00ab\u0085evil:y")
     async with ScriptedServer(scripts) as server:
-        urls = [server.url(path, f"me:{HUSH}@{HERE}") for path in (*scripts, f"/{evil}")]
-        urls += [f"http://me:{HUSH}@{evil}/", f"{evil}://me:{HUSH}@h/", f"me:{HUSH}@h/{evil}"]
+        user = f"{HUSH}-user:{HUSH}"
+        urls = [server.url(path, f"{user}@{HERE}") for path in (*scripts, f"/{evil}")]
+        urls += [f"http://{user}@{evil}/", f"{evil}://{user}@h/", f"{user}@h/{evil}", f"ftp://{user}@h/"]
         watch = Watch(stream=sys.stderr, log_format="text", progress="plain")
         outcomes = await run(urls, tmp_path / "out", watch=watch)
-    assert len(outcomes) == len(urls)
+    assert "body.encoding" in classes(outcomes)
+    assert [each.message for each in outcomes if not each.message.isprintable()] == []
     for command in (["results"], ["report"], ["results", "--state", "failed"]):
         await asyncio.to_thread(main, [*command, str(tmp_path / "out")])
     said = capsys.readouterr()

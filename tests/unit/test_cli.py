@@ -408,7 +408,7 @@ def test_a_resumed_job_is_the_same_job() -> None:
     first = job(
         "x", "--image-size", "64", "--header", "A: 1", "--concurrency", "3", "--caption-col", "c",
         "--auth", "netrc", "--hosts", "*.a.test per_host=2 delay=1s", "--opt-outs", "off",
-        "--allow-net", "::1,127.0.0.0/8", "--insecure", "[::1]", "--client-cert", "a.test=c.pem,c.key",
+        "--allow-net", "::1,127.0.0.0/8", "--insecure", "[::1]", "--client-cert", "a.test=/c.pem,/c.key",
         "--contact", "me@a.test", "--pace", "fixed", "--downgrade", "refuse", "--cookie-jar", "per-host",
         "--bandwidth", "1M",
     )  # fmt: skip

@@ -14,12 +14,13 @@ from scraper.errors import outcome_class
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 
-GROUPS = {"N": 15, "H": 25, "C": 5, "D": 7, "W": 9, "G": 7, "U": 9}
+GROUPS = {"N": 15, "H": 25, "T": 10, "C": 5, "D": 7, "W": 9, "G": 7, "U": 9, "X": 17}
 """Rows of the catalogue in each group."""
 
-ROWS = [f"{group}{number}" for group, count in GROUPS.items() for number in range(1, count + 1)]
+ROWS = [f"{group}{number}" for group, count in GROUPS.items() for number in range(1, count + 1)] + ["P5"]
+"""Of group P, pages, robots.txt alone is a matter of every run."""
 
-_ROW = re.compile(r"^\| ([NHCDWGU]\d+) \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| ([NHTCDWGUXP]\d+) \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
 
 
 @functools.cache

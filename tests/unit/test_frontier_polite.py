@@ -75,7 +75,9 @@ class Run:
                 await asyncio.sleep(self.seconds)
                 for key in (host, address):
                     self.out[key] -= 1
-                hosts.ended(host, self.says(request), row=request.row, latency_s=self.seconds, count=100)
+                hosts.ended(
+                    host, self.says(request), row=request.row, began=now, latency_s=self.seconds, count=100
+                )
 
     async def all(self, requests: list[Request], workers: int = 64, chunk: int = 500) -> None:
         """The whole list."""
@@ -291,7 +293,7 @@ def test_a_probe_that_is_cancelled_makes_way_for_another(tmp_path: Path) -> None
             await frontier.admit([row(n) for n in range(4)])
             async with frontier.lease() as request:
                 assert request is not None
-                frontier.hosts.ended("a.example", "connect.refused", row=request.row)
+                frontier.hosts.ended("a.example", "connect.refused", row=request.row, began=0.0)
             async with frontier.lease() as request:
                 assert asyncio.get_running_loop().time() == 5.0
                 assert request is not None
@@ -467,7 +469,7 @@ def test_what_has_no_host_is_nobodys_business(tmp_path: Path) -> None:
                 async with frontier.lease() as request:
                     assert request is not None
                     frontier.hosts.located(request.host, "192.0.2.1")
-                    frontier.hosts.ended(request.host, "url.invalid", row=request.row)
+                    frontier.hosts.ended(request.host, "url.invalid", row=request.row, began=0.0)
             assert list(frontier.hosts.snapshots()) == []
 
     run_virtual(main())

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
+from xml.sax.saxutils import escape
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +29,7 @@ else:
     from backports import zstd
 
 KINDS = ["txt", "csv", "tsv", "jsonl"]
-NAMES = [f"{kind}{codec}" for kind in (*KINDS, "parquet") for codec in ("", ".gz", ".zst")]
+NAMES = [f"{kind}{codec}" for kind in (*KINDS, "parquet", "xml") for codec in ("", ".gz", ".zst")]
 
 
 def encode(name: str, urls: Sequence[str]) -> bytes:
@@ -42,6 +43,9 @@ def encode(name: str, urls: Sequence[str]) -> bytes:
     elif kind in ("csv", "tsv"):
         writer = csv.writer(text, delimiter="," if kind == "csv" else "\t")
         writer.writerows([["id", "url"], *enumerate(urls)])
+    elif kind == "xml":
+        entries = "".join(f"<url><loc>{escape(url)}</loc></url>\n" for url in urls)
+        text.write(f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{entries}</urlset>\n')
     plain = text.getvalue().encode()
     if kind == "parquet":
         sink = io.BytesIO()
@@ -93,6 +97,14 @@ class TestParquet(FileContract):
     name = "parquet"
 
 
+class TestSitemap(FileContract):
+    name = "xml"
+
+
+class TestSitemapGz(FileContract):
+    name = "xml.gz"
+
+
 class TestSeveralFiles(SourceContract):
     """A folder of lists of several formats is one list."""
 
@@ -129,7 +141,7 @@ class TestGenerator(SourceContract):
 
 def test_the_table_and_these_tests_know_the_same_formats() -> None:
     """A format that is added to the table cannot go untested."""
-    assert set(FORMATS) == {*KINDS, "parquet"}
+    assert set(FORMATS) == {*KINDS, "parquet", "sitemap"}
 
 
 def endless() -> Iterator[str]:

@@ -342,10 +342,10 @@ def test_an_iterator_gives_its_rows_once() -> None:
 def test_the_examples_in_the_docs_are_read() -> None:
     """Each list shown in docs/inputs.md is one that we read, without a bad row."""
     page = (Path(__file__).parents[2] / "docs" / "inputs.md").read_text(encoding="utf-8")
-    examples = re.findall(r"^```(txt|csv|tsv|jsonl)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert [kind for kind, _ in examples] == ["txt", "csv", "tsv", "jsonl"]
+    examples = re.findall(r"^```(txt|csv|tsv|jsonl|xml)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert [kind for kind, _ in examples] == ["txt", "csv", "tsv", "jsonl", "xml"]
+    captions = {"csv": "caption", "tsv": "caption", "jsonl": "caption", "xml": "lastmod"}
     for kind, text in examples:
-        config = {} if kind == "txt" else {"caption_col": "caption"}
-        rows = rows_of(text.encode(), kind, **config)
+        rows = rows_of(text.encode(), "sitemap" if kind == "xml" else kind, caption_col=captions.get(kind))
         assert rows
         assert all(isinstance(row, Request) for row in rows)
