@@ -10,7 +10,20 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import durability, figures, files, frontier, images, kills, memory, murder, peers, resume, start
+from benchmarks import (
+    durability,
+    figures,
+    files,
+    frontier,
+    guards,
+    images,
+    kills,
+    memory,
+    murder,
+    peers,
+    resume,
+    start,
+)
 from benchmarks.figures import Finding
 from benchmarks.serving import serving
 from benchmarks.setting import Setting
@@ -22,6 +35,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], Finding]] = {
     "far": files.measure_far,
     "images": images.measure,
     "frontier": frontier.measure,
+    "guards": guards.measure,
     "memory": memory.measure,
     "durability": durability.measure,
     "resume": resume.measure,

@@ -29,7 +29,7 @@ class SourceConfig:
     """How a list is read.
 
     Attributes:
-        input_format: txt, csv, tsv, jsonl or parquet; empty for "by the file's extension".
+        input_format: txt, csv, tsv, jsonl, parquet or sitemap; empty for "by the file's extension".
         url_col: the column of the URL, in formats that have columns.
         caption_col: the column of the caption; None for none.
         save_additional_columns: further columns that travel to the output; ``("*",)`` for all of them.

@@ -15,7 +15,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -74,6 +74,13 @@ class Database(ABC):
         db, self._db = self._db, None
         if db is not None:
             db.close()
+
+    def _delete(self) -> None:
+        """Let go of the file, and remove it with all that SQLite keeps beside it."""
+        with suppress(sqlite3.Error):
+            self._close()
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:

@@ -2,10 +2,11 @@
 
 How a hop ends. Code here that deviates from this is a bug.
 
-The response is whole: its connection has gone back to the pool. The body is not wanted (a redirect, a 304, an
-error status): the answer stands at once; a short rest of the body is read to keep the connection, and whatever
-happens to that changes nothing. Anything breaks, or a deadline passes: the connection is aborted, the slot
-released, and Failed returned. Cancelled from outside: the same, and CancelledError raised.
+The response is whole: its connection has gone back to the pool. Enough of the body is there (a robots.txt): the
+connection is aborted, and what came counts as whole. The body is not wanted (a redirect, a 304, an error status):
+the answer stands at once; a short rest of the body is read to keep the connection, and whatever happens to that
+changes nothing. Anything breaks, or a deadline passes: the connection is aborted, the slot released, and Failed
+returned. Cancelled from outside: the same, and CancelledError raised.
 
 Must never: trust Content-Length; follow a redirect; read without a cap; run without a deadline; raise for a row.
 """
@@ -18,7 +19,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import aiohttp
 from yarl import URL
@@ -36,6 +37,7 @@ from scraper.failures import FOREIGN, FOREIGN_ASKING, ending_failure, failure_of
 from scraper.policies.addresses import AddressRule
 from scraper.policies.headers import plain
 from scraper.policies.optout import opted_out
+from scraper.policies.pace import Throttle
 from scraper.policies.redirects import FOLLOWED, follow
 from scraper.policies.retry import parse_retry_after
 from scraper.policies.robots import MAX_BYTES, token_of
@@ -57,13 +59,6 @@ HEADER_FIELDS = 256
 
 REACH_S = 3.0
 """How long a server that answered a moment ago may take to accept a connection: two retransmissions."""
-
-
-class Throttle(Protocol):
-    """Says how fast a body may come."""
-
-    def spend(self, size: int, now: float) -> float:
-        """Seconds to wait after that many bytes more, by the loop's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ Must never: let a host be asked for more than its limits; wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 from scraper.config import PolitenessConfig
@@ -49,11 +49,6 @@ class Hosts:
         gates = self.turns.gates_of(host)
         return cast("Group", gates[0]) if gates else self._groups.of(host)
 
-    def snapshots(self) -> Iterator[PaceSnapshot]:
-        """What there is to say of each group of hosts that is remembered."""
-        now = self._now()
-        return (group.snapshot(now) for group in self._groups)
-
     # What the fetching tells.
 
     def ended(
@@ -64,7 +59,7 @@ class Hosts:
         Args:
             host: who was asked.
             class_: the outcome class; ``ok`` for any success.
-            row: the row that was asked for; -1 for what belongs to none.
+            row: the row that was asked for.
             began: when it was asked.
             latency_s: from the request to the first byte of its answer; None if none came.
             count: bytes that came.
@@ -106,10 +101,9 @@ class Hosts:
 
     def hold(self, host: str, until: float) -> None:
         """Let no request of ``host`` go out before ``until``: it asked for that (Retry-After)."""
-        self.turns.hold(host, until, self._now())
         if (pace := self._pace(host)) is not None:
             pace.held_until = max(pace.held_until, until)
-        self._moved()
+        self.wait(host, until)
 
     def wait(self, host: str, until: float) -> None:
         """Let no request of ``host`` go out before ``until``: it is not worth it."""

@@ -249,10 +249,7 @@ class Robots(Database):
         return True
 
     def _remake(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            self._close()
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self._delete()
         self._begin()
 
     def _despite_damage(self, work: Callable[[], T]) -> T:

@@ -139,10 +139,7 @@ class Seen(Database):
         return bool(held[:2] == (_VERSION, self._identity) and (self._identity or not self._entered))
 
     def _delete(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            self._close()
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        super()._delete()
         self._entered = 0
 
     def _firsts(self, keys: Sequence[tuple[int, bytes]]) -> list[int | None]:

@@ -136,7 +136,7 @@ class InputOptions:
     """How the list is read.
 
     Attributes:
-        input_format: txt, csv, tsv, jsonl or parquet, where the list's extension does not say.
+        input_format: txt, csv, tsv, jsonl, parquet or sitemap, where the list's extension does not say.
         url_col: Column of the URL, in formats that have columns.
         caption_col: Column of the caption.
         save_additional_columns: Further columns that travel to the output: a,b, repeated, or * for all.

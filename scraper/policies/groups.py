@@ -10,7 +10,7 @@ Must never: remember more than 20,000 groups of which there is nothing in memory
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 from scraper.config import HostLimits, PolitenessConfig
@@ -86,11 +86,6 @@ class Groups:
 
     def __repr__(self) -> str:
         return f"<Groups {len(self._used)} used, {len(self._idle)} idle, {len(self._addresses)} addresses>"
-
-    def __iter__(self) -> Iterator[Group]:
-        """The groups of domains, used and idle."""
-        yield from self._used.values()
-        yield from self._idle.values()
 
     def enter(self, host: str) -> tuple[Gate, ...]:
         """There is something of ``host`` from now on."""

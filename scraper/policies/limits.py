@@ -17,6 +17,7 @@ from collections.abc import Callable
 from scraper.config import HostLimits, PolitenessConfig
 from scraper.policies.addresses import is_address
 from scraper.policies.suffixes import is_public_suffix, registrable
+from scraper.whatwg import place_of
 
 EVERYBODY = "*"
 """The pattern that matches each host which no other pattern matches."""
@@ -55,7 +56,7 @@ def allows_more(limits: HostLimits, than: HostLimits) -> bool:
 
 
 class Limits:
-    """The groups of origins (``Request.host``: ``host`` or ``host:port``).
+    """The groups of origins (``Request.host``: ``host`` or ``host:port``, in normal form).
 
     Args:
         politeness: the limits of any host, and those by pattern. Patterns name hosts without ports:
@@ -74,13 +75,12 @@ class Limits:
         self._exact: dict[str, HostLimits] = {}
         self._below: dict[str, HostLimits] = {}
         for pattern, limits in politeness.hosts.items():
-            name = _plain(pattern)
-            if name == EVERYBODY:
+            if pattern == EVERYBODY:
                 self._any = limits
-            elif name.startswith("*."):
-                self._below[name[2:]] = limits
+            elif pattern.startswith("*."):
+                self._below[_dialled(pattern[2:])] = limits
             else:
-                self._exact[name] = limits
+                self._exact[_dialled(pattern)] = limits
         self.group_of: Callable[[str], tuple[str, HostLimits]] = functools.lru_cache(_KNOWN)(self._group_of)
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class Limits:
 
     def _group_of(self, origin: str) -> tuple[str, HostLimits]:
         host, port = _split(origin)
-        key, limits = self._group_of_host(_plain(host))
+        key, limits = self._group_of_host(host.removesuffix("."))
         return key + port, limits
 
     def _group_of_host(self, host: str) -> tuple[str, HostLimits]:
@@ -122,12 +122,6 @@ def _split(origin: str) -> tuple[str, str]:
     return host, colon + port
 
 
-def _plain(host: str) -> str:
-    """As names are compared: lower case, without the root's dot, IDNs in ASCII where they can be."""
-    host = host.lower().removesuffix(".")
-    if host.isascii():
-        return host
-    try:
-        return host.encode("idna").decode("ascii")
-    except UnicodeError:
-        return host
+def _dialled(name: str) -> str:
+    """A host as the user writes it → as it stands in origins, without the root's dot."""
+    return (place_of(f"http://{name}/") or name).removesuffix(".")

@@ -80,12 +80,6 @@ class PaceSnapshot:
     delay_s: float
     why: str
 
-    @property
-    def rate(self) -> float:
-        """Requests a second reached; 0 for fewer than two."""
-        seconds = self.last_start - self.first_start
-        return (self.requests - 1) / seconds if seconds > 0 else 0.0
-
 
 class Throttle:
     """A bound on bytes a second, shared by all who read. Whoever has read waits as long as ``spend`` says."""

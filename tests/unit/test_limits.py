@@ -22,6 +22,8 @@ HOSTS = {
     "*.Bücher.example": BELOW,
     "192.0.2.1": EXACT,
     "[2001:db8::1]": EXACT,
+    "Straße.example.": EXACT,
+    "[2001:DB8:0:0::2]": EXACT,
 }
 
 
@@ -63,11 +65,13 @@ HOSTS = {
         # A pattern of a public suffix is one of many hosts.
         ("one.blogspot.com", "one.blogspot.com", SUFFIX),
         ("www.two.blogspot.com", "two.blogspot.com", SUFFIX),
-        # However it is written.
-        ("WWW.Example.ORG", "example.org", ANY),
+        # The root's dot names the same host.
         ("www.example.org.", "example.org", ANY),
+        ("example.com.", "example.com", EXACT),
+        # A pattern is read as the URLs are that it is for.
         ("www.xn--bcher-kva.example", "*.xn--bcher-kva.example", BELOW),
-        ("www.bücher.example", "*.xn--bcher-kva.example", BELOW),
+        ("xn--strae-oqa.example", "xn--strae-oqa.example", EXACT),
+        ("[2001:db8::2]", "[2001:db8::2]", EXACT),
     ],
 )
 def test_each_host_is_in_one_group(origin: str, key: str, limits: HostLimits) -> None:
