@@ -10,7 +10,7 @@ In: nothing. Out: names for what travels from fetch to engine. Must never: do an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from scraper.arena import Slot
@@ -65,3 +65,6 @@ class Failed:
 
 Answer = Redirected | NotModified | Failed
 """What a response can amount to whose body is not wanted."""
+
+Ask = Callable[[Request], Awaitable[Fetched | Answer]]
+"""Makes one hop."""

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from scraper.database import is_damage
 from scraper.errors import OUTCOME_CLASSES, SinkFailed, State, UsageError
 from scraper.policies.secrets import mask_userinfo
-from scraper.records import NO_TIMINGS, Outcome, Timings, origin_of
+from scraper.records import NO_TIMINGS, Outcome, Timings
+from scraper.whatwg import place_of
 
 Connection = sqlite3.Connection
 
@@ -309,7 +310,7 @@ def _cells(outcome: Outcome, at: float) -> Sequence[Cell]:
     return (
         outcome.row,
         outcome.class_,
-        origin_of(outcome.url) or None,
+        place_of(outcome.url) or None,
         outcome.status or None,
         outcome.attempts or None,
         outcome.bytes or None,

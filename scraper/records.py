@@ -94,12 +94,7 @@ class Request:
 
         Empty when the URL cannot be dialled; such a row fails before any permit is taken.
         """
-        return origin_of(self.asked)
-
-
-def origin_of(url: str) -> str:
-    """``host:port`` that a URL is dialled at, without the scheme's own port; empty if it is not dialled."""
-    return place_of(url)
+        return place_of(self.asked)
 
 
 @dataclass(frozen=True, slots=True)

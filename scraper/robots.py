@@ -21,13 +21,13 @@ import sqlite3
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from scraper.answers import Answer, Failed, Fetched, Redirected
+from scraper.answers import Answer, Ask, Failed, Fetched, Redirected
 from scraper.database import Database, is_damage
 from scraper.errors import FetchFailed, OutOfResources, SinkFailed, in_family
 from scraper.policies.robots import ANYTHING, MAX_BYTES, Rules, after_status, beginning, parse
@@ -35,7 +35,6 @@ from scraper.policies.urls import check
 from scraper.records import Request
 
 T = TypeVar("T")
-Ask = Callable[[Request], Awaitable[Fetched | Answer]]
 
 KEPT_S = 24 * 3600.0
 """RFC 9309 2.4."""

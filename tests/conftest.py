@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import AddrInfoType
 from aioresponses import aioresponses
 
+from scraper.connector import Connector
 from scraper.origin.process import OriginProcess
 
 
@@ -53,6 +56,25 @@ def answers() -> Iterator[aioresponses]:
     """Answers of servers that are not there; nothing reaches the network."""
     with _Answers() as mocked:
         yield mocked
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that sockets are made for; one that is not on this machine is not used in any case."""
+    found: list[str] = []
+    make = Connector._socket
+
+    def counting(self: Connector, address: AddrInfoType) -> socket.socket:
+        made = make(self, address)
+        host = str(address[4][0])
+        found.append(host)
+        if not host.startswith("127.") and host != "::1":
+            made.close()
+            raise OSError(f"a test dials {host}")
+        return made
+
+    monkeypatch.setattr(Connector, "_socket", counting)
+    return found
 
 
 @pytest.fixture(scope="session")

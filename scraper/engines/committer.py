@@ -24,7 +24,7 @@ class Committer:
     Args:
         sink: takes the items.
         ledger: takes the outcomes.
-        treatment: what is to be kept of hosts; None where nobody notes that.
+        treatment: what is to be kept of hosts.
 
     Attributes:
         pending: outcomes written and not yet committed.
@@ -32,7 +32,7 @@ class Committer:
         calls: how often one of them has returned.
     """
 
-    def __init__(self, sink: Sink, ledger: Ledger, treatment: Treatment | None = None) -> None:
+    def __init__(self, sink: Sink, ledger: Ledger, treatment: Treatment) -> None:
         self._sink = sink
         self._ledger = ledger
         self._treatment = treatment
@@ -79,7 +79,7 @@ class Committer:
     async def _commit(self) -> None:
         state = await self._sink.flush()
         outcomes, self.pending = self.pending, []
-        hosts, holds = self._treatment.taken() if self._treatment is not None else ((), {})
+        hosts, holds = self._treatment.taken()
         await self._ledger.commit(outcomes, state, hosts, holds)
         await self._sink.publish()
 

@@ -4,7 +4,7 @@
     it is not to be asked      the row ends, or waits
     it is asked                a response, or back to the frontier with another hop or attempt, or the row ends
 
-In: requests. Out: parcels for the workers, ends for the sink.
+In: requests. Out: responses for the workers, ends for the sink.
 Must never: decide what is polite (``engines.manners``) or what is the network's fault (``engines.weather``).
 """
 
@@ -15,32 +15,24 @@ import random
 from dataclasses import dataclass
 from functools import partial
 
-from scraper.answers import Answer, Failed, Fetched, NotModified, Redirected
+from scraper.answers import Answer, Ask, Failed, Fetched, NotModified, Redirected
 from scraper.arena import Slot
 from scraper.config import RetryConfig
 from scraper.engines import endings
 from scraper.engines.manners import Manners, NotYet
-from scraper.engines.movement import Hop, Movement
+from scraper.engines.movement import Movement
 from scraper.engines.weather import Weather
 from scraper.fetch import Fetcher
 from scraper.frontier import Frontier
 from scraper.meter import HostMeter, Meter
 from scraper.policies import retry
-from scraper.records import NO_TIMINGS, Request, Response, Result
+from scraper.records import NO_TIMINGS, Request, Result
 
 HOSTS_METERED = 1_000
 """Hosts that progress tells apart, the latest; a broad crawl has more, and nobody reads more."""
 
 _REFUSALS = frozenset({"optout.header"})
 """Ends of rows that were asked by which a host says that it does not want them kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """A response on its way to the workers, with the slot that accounts for its bytes."""
-
-    response: Response
-    slot: Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +74,7 @@ class Fetching:
         self._movement = movement
         self._meter = meter
 
-    async def ask(self, request: Request) -> Parcel | Ended | None:
+    async def ask(self, request: Request) -> Fetched | Ended | None:
         """What becomes of a request: None when it went back to the frontier.
 
         Raises:
@@ -102,9 +94,9 @@ class Fetching:
         hop = partial(self._fetcher.fetch, throttles=throttles) if throttles else self._fetcher.fetch
         answer = await self._hop(hop, request)
         match answer:
-            case Fetched(response, slot):
-                self._meter.fetched_bytes += response.wire_bytes
-                return Parcel(response, slot)
+            case Fetched():
+                self._meter.fetched_bytes += answer.response.wire_bytes
+                return answer
             case Failed():
                 return await self._failed(request, answer, since)
             case NotModified():
@@ -116,7 +108,7 @@ class Fetching:
     async def _ask_robots(self, request: Request) -> Fetched | Answer:
         return await self._hop(self._fetcher.fetch_robots, request)
 
-    async def _hop(self, hop: Hop, request: Request) -> Fetched | Answer:
+    async def _hop(self, hop: Ask, request: Request) -> Fetched | Answer:
         """Make a hop, and tell everybody how it went."""
         loop = asyncio.get_running_loop()
         host = self._host_meter(request.host)
@@ -146,25 +138,28 @@ class Fetching:
     ) -> Ended | None:
         """What becomes of a request whose attempt, begun at ``since``, has failed."""
         error = self._manners.heed(request, failed.error)
-        unavailable = error.class_ == "host.unavailable"
-        wait = None if unavailable else retry.decide(error, request.attempt, self._config, random.random())
-        counts = self._weather.counts(error, since)
-        if counts and wait is None:
-            counts = not await self._weather.is_silent(error, self._fetcher.reaches)
-        now = asyncio.get_running_loop().time()
         if retry.is_our_haste(error, request.excused, self._config):
             wait = retry.backoff_s(error, request.attempt + request.excused, self._config, random.random())
-            self._frontier.readmit(request.uncounted(), not_before=now + wait)
-        elif not counts:
-            self._frontier.readmit(request.uncounted(), not_before=now + self._weather.pause_s())
-        elif wait is None:
-            if error.class_ in _REFUSALS:
-                self._manners.refused(request.host)
-            return Ended(endings.of_failure(request, error, failed.timings, failed.url, was_asked=was_asked))
-        else:
+            self._later(request.uncounted(), wait)
+            return None
+        unavailable = error.class_ == "host.unavailable"
+        again = None if unavailable else retry.decide(error, request.attempt, self._config, random.random())
+        counts = self._weather.counts(error, since)
+        if counts and again is None:
+            counts = not await self._weather.is_silent(error, self._fetcher.reaches)
+        if not counts:
+            self._later(request.uncounted(), self._weather.pause_s())
+            return None
+        if again is not None:
             self._meter.retries += 1
-            self._frontier.readmit(request.again(), not_before=now + wait)
-        return None
+            self._later(request.again(), again)
+            return None
+        if error.class_ in _REFUSALS:
+            self._manners.refused(request.host)
+        return Ended(endings.of_failure(request, error, failed.timings, failed.url, was_asked=was_asked))
+
+    def _later(self, request: Request, wait_s: float) -> None:
+        self._frontier.readmit(request, not_before=asyncio.get_running_loop().time() + wait_s)
 
     def _host_meter(self, host: str) -> HostMeter:
         """The host's counts; the oldest host makes room for a new one."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-from scraper.answers import Answer, Failed, Fetched, NotModified
+from scraper.answers import Answer, Ask, Failed, Fetched, NotModified
 from scraper.config import PolitenessConfig
 from scraper.engines.treatment import Treatment, left_of
 from scraper.errors import FetchFailed, outcome_class
@@ -19,8 +19,6 @@ from scraper.frontier import Frontier
 from scraper.records import Request
 from scraper.robots import Robots
 from scraper.units import show_seconds
-
-Ask = Callable[[Request], Awaitable[Fetched | Answer]]
 
 CLOSED_HOSTS: Final = 10_000
 """Hosts remembered that asked to wait for too long, the latest."""

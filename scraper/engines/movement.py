@@ -7,9 +7,9 @@ fetch under way. Must never: take part in the run's decisions before the run is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
-from scraper.answers import Answer, Failed, Fetched
+from scraper.answers import Answer, Ask, Failed, Fetched
 from scraper.arena import Arena
 from scraper.engines.committer import Committer
 from scraper.engines.permits import Permits
@@ -20,8 +20,6 @@ from scraper.frontier import Frontier
 from scraper.meter import Meter
 from scraper.pool import Pool
 from scraper.records import NO_TIMINGS, Outcome, Request
-
-Hop = Callable[[Request], Awaitable[Fetched | Answer]]
 
 
 class Movement:
@@ -90,7 +88,7 @@ class Movement:
             "workers": await self.pool.stacks() if self.pool else "none",
         }
 
-    async def fetch(self, hop: Hop, request: Request) -> Fetched | Answer:
+    async def fetch(self, hop: Ask, request: Request) -> Fetched | Answer:
         """Make a hop. One that was given up ends as ``timeout.total``."""
         task = asyncio.current_task()
         assert task is not None

@@ -35,13 +35,14 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
 
+from scraper.answers import Fetched
 from scraper.arena import Arena
 from scraper.backlog import Backlog
 from scraper.channel import Channel
 from scraper.config import MIB, RunConfig
 from scraper.engines import endings
 from scraper.engines.committer import Committer
-from scraper.engines.fetching import Ended, Fetching, Parcel
+from scraper.engines.fetching import Ended, Fetching
 from scraper.engines.intake import Intake
 from scraper.engines.job import Job
 from scraper.engines.manners import Manners
@@ -109,7 +110,7 @@ class _Run:
         permits = job.config.permits
         self.permits = Permits(permits.concurrency)
         self.arena = Arena(permits.byte_budget)
-        self.fetched: Channel[Parcel] = Channel("fetched", bound=2 * permits.concurrency)
+        self.fetched: Channel[Fetched] = Channel("fetched", bound=2 * permits.concurrency)
         self.ended: Channel[Ended] = Channel("ended", bound=2 * WRITE_BATCH)
         self.meter.channels = lambda: [self.fetched.statistics(), self.ended.statistics()]
         self.is_work: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -244,7 +245,7 @@ class _Run:
                         return
                     onward = await fetching.ask(request)
                 # The host's permit is given back: what waits from here on, waits for us and not for the host.
-                if isinstance(onward, Parcel):
+                if isinstance(onward, Fetched):
                     await self.fetched.put(onward)
                 elif onward is not None:
                     await self.ended.put(onward)
@@ -255,17 +256,17 @@ class _Run:
         """``fetched`` → workers → ``ended``. As many of these as batches may be in flight."""
         limits = self.job.config.pool
 
-        def cost(parcel: Parcel) -> float:
-            return pool.cost(parcel.response)
+        def cost(fetched: Fetched) -> float:
+            return pool.cost(fetched.response)
 
         while (batch := await self.fetched.take(limits.batch_items, cost=cost, most=limits.batch_s)) is not None:
             self.meter.transforming += len(batch)
-            answers = await pool.run([parcel.response for parcel in batch])
+            answers = await pool.run([fetched.response for fetched in batch])
             self.meter.transforming -= len(batch)
-            for parcel, answer in zip(batch, answers, strict=True):
-                parcel.slot.shrink(sum(len(item.data) for item in answer.items))
-                await self.ended.put(Ended(endings.of_answer(parcel.response, answer), parcel.slot))
-            del batch, answers, parcel, answer  # as in ``fetch``
+            for fetched, answer in zip(batch, answers, strict=True):
+                fetched.slot.shrink(sum(len(item.data) for item in answer.items))
+                await self.ended.put(Ended(endings.of_answer(fetched.response, answer), fetched.slot))
+            del batch, answers, fetched, answer  # as in ``fetch``
 
     async def write(self, committer: Committer) -> None:
         """``ended`` → sink → ledger, in batches that are made durable by time and by count."""

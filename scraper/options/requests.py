@@ -10,18 +10,18 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from scraper._version import HOMEPAGE, __version__
 from scraper.config import FetchConfig, SecretsConfig, TlsConfig
 from scraper.errors import UsageError
 from scraper.options.schema import option
 from scraper.policies.addresses import parse_networks
+from scraper.policies.headers import NOT_IN_A_VALUE, TOKEN
+from scraper.policies.origins import origin
+from scraper.whatwg import normal
 
 _REQUESTS, _SAFETY = "Requests", "Safety"
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
-_NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 5.5; a tab may stand there
 _NOT_IN_A_COMMENT = re.compile(r"[()\\\x00-\x1f\x7f]")  # RFC 9110 5.6.5
 _OURS_TO_SEND = {"content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
 _SECRET = re.compile(r"auth|cookie|token|secret|key|sess|pass|sign|jwt|bearer|credential|csrf", re.IGNORECASE)
@@ -29,9 +29,6 @@ _HOST = re.compile(r"[^\s*/:@?#\[\]=,]+|\[[0-9A-Fa-f:.]+\]")
 
 NETRC = "netrc"
 """What ``--auth`` says to have the user's netrc file asked."""
-
-ENVIRONMENT = "env"
-"""What ``--proxy`` says to have the environment asked."""
 
 
 def _default(config: type, field: str) -> Any:
@@ -100,7 +97,7 @@ def user_agent(said: RequestOptions) -> str:
         return f"scraper/{__version__} ({contact.strip()})"
     if contact is not None:
         raise UsageError("--contact goes into the default user agent: write it into --user-agent instead.")
-    if not said.user_agent.strip() or _NOT_IN_A_VALUE.search(said.user_agent):
+    if not said.user_agent.strip() or NOT_IN_A_VALUE.search(said.user_agent):
         raise UsageError("--user-agent must be one line of text, and not empty.")
     return said.user_agent.strip()
 
@@ -115,9 +112,9 @@ def parse_headers(said: Iterable[str]) -> dict[str, str]:
     for text in said:
         name, colon, value = text.partition(":")
         key = name.strip(" \t").lower()
-        if not colon or not _TOKEN.fullmatch(key):
+        if not colon or not TOKEN.fullmatch(key):
             raise UsageError("--header wants 'Name: value': a name without blanks, a colon, what it is to say.")
-        if _NOT_IN_A_VALUE.search(value):
+        if NOT_IN_A_VALUE.search(value):
             raise UsageError(f"--header {name.strip()} holds a line break or a control character.")
         if key == "user-agent":
             raise UsageError("Use --user-agent TEXT instead of --header 'User-Agent: …'.")
@@ -145,40 +142,24 @@ def secrets(said: RequestOptions) -> SecretsConfig:
         UsageError: an ``--auth`` is none; what it holds is not repeated.
     """
     auth: dict[str, tuple[str, str]] = {}
-    for origin, both in (_auth(each) for each in said.auth if each != NETRC):
-        if origin in auth:
-            raise UsageError(f"--auth {origin} is given twice; an origin has one user and password.")
-        auth[origin] = both
+    for place, both in (_auth(each) for each in said.auth if each != NETRC):
+        if place in auth:
+            raise UsageError(f"--auth {place} is given twice; an origin has one user and password.")
+        auth[place] = both
     return SecretsConfig(auth, NETRC in said.auth, said.cookies, said.cookie_jar)
 
 
 def _auth(text: str) -> tuple[str, tuple[str, str]]:
     """``'ORIGIN=USER:PASSWORD'`` → the origin in its normal form, and the two."""
-    origin, equals, both = text.partition("=")
+    said, equals, both = text.partition("=")
     user, colon, password = both.partition(":")
-    normal = _origin(origin)
-    if not equals or not colon or not normal or _NOT_IN_A_VALUE.search(both):
+    place = origin(said)
+    if not equals or not colon or not place or normal(said) != f"{place}/" or NOT_IN_A_VALUE.search(both):
         raise UsageError(
             "--auth wants an origin, and the user and password for it: 'https://example.com=USER:PASSWORD'; "
             "or netrc."
         )
-    return normal, (user, password)
-
-
-def _origin(text: str) -> str:
-    """``scheme://host[:port]`` in lower case, the scheme's own port left out; empty for anything else."""
-    try:
-        parts = urlsplit(text.strip().lower())
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return ""
-    own = {"http": 80, "https": 443}
-    host = f"[{host}]" if ":" in host else host
-    if parts.scheme not in own or not _HOST.fullmatch(host):
-        return ""
-    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-        return ""
-    return f"{parts.scheme}://{host}" if port in (None, own[parts.scheme]) else f"{parts.scheme}://{host}:{port}"
+    return place, (user, password)
 
 
 def proxy(text: str) -> str:
@@ -188,16 +169,11 @@ def proxy(text: str) -> str:
         UsageError: it is neither ``env`` nor the URL of an HTTP proxy.
     """
     text = text.strip()
-    if text in ("", ENVIRONMENT):
-        return text
-    try:
-        parts = urlsplit(text)
-        is_proxy = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.path in ("", "/")
-        is_proxy = is_proxy and parts.port != 0
-    except ValueError:
-        is_proxy = False
-    if not is_proxy:
-        raise UsageError("--proxy wants env or the URL of an HTTP proxy, as http://proxy.example:3128.")
+    if text:
+        from scraper.policies.proxies import ENVIRONMENT, Proxies
+
+        if text != ENVIRONMENT:  # what that holds is looked at when the run begins
+            Proxies(text, {})
     return text
 
 

@@ -81,6 +81,7 @@ _IPV6 = (
     ("2001::/23", "reserved"),  # RFC 2928
     ("2001:db8::/32", "documentation"),  # RFC 3849
     ("3fff::/20", "documentation"),  # RFC 9637
+    ("2002::/16", "6to4"),  # RFC 3056, through whatever relay there is; the last public ones are gone (RFC 7526)
     ("2000::/3", ""),
     ("5f00::/16", "segment routing"),  # RFC 9602
     ("fc00::/7", "private"),  # RFC 4193
@@ -106,8 +107,8 @@ class AddressRule:
     """Which addresses may be dialled. Cheap: 0.2 µs for an address met before, some 20 µs for a new one.
 
     An IPv4-mapped address is the IPv4 address that it writes differently: the same packets leave for it, so what
-    is opened for one is open for the other. NAT64 and 6to4 lead to an address through a stranger's gateway:
-    opening that address does not open those.
+    is opened for one is open for the other. NAT64 leads to an address through a gateway: opening that address does
+    not open it.
 
     Args:
         allow_net: networks to open, in CIDR notation. Each opens exactly the addresses in it.

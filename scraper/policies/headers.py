@@ -11,13 +11,15 @@ import base64
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
-
-from yarl import URL
 
 from scraper.config import FetchConfig
 from scraper.errors import UsageError
 from scraper.records import Request
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"})
 """What a user may say of the matter (RFC 9110 13.1); then we say nothing."""
@@ -27,8 +29,8 @@ _ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
 
 
 # RFC 9110 5.6.2 and 5.5. Lone surrogates are how bytes that are no UTF-8 arrive, which cannot be sent.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 def own_headers(config: FetchConfig, accept: str, accept_encoding: str) -> dict[str, str]:
@@ -53,9 +55,9 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
     """The same headers. What is wrong with a value is said without it: it may be a secret."""
     names = [name.lower() for name in headers]
     for name, value in headers.items():
-        if not _TOKEN.fullmatch(name):
+        if not TOKEN.fullmatch(name):
             raise UsageError(f"{name!r} is no name of a header.")
-        if _NOT_IN_A_VALUE.search(value):
+        if NOT_IN_A_VALUE.search(value):
             raise UsageError(f"The header {name} holds a line break, a control character, or what is no text.")
         if names.count(name.lower()) > 1:
             raise UsageError(f"The header {name} is given twice, in two spellings; join the values with a comma.")

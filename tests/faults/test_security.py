@@ -13,7 +13,6 @@ import io
 import itertools
 import json
 import re
-import socket
 import sqlite3
 import ssl
 import sys
@@ -26,13 +25,11 @@ from urllib.parse import unquote
 
 import pytest
 import trustme
-from aiohttp import AddrInfoType
 from PIL import Image
 
 from pipelines import files
 from scraper import Pipeline, UsageError, Watch, arun
 from scraper.cli import main
-from scraper.connector import Connector
 from scraper.ledger import LedgerReader
 from scraper.records import Outcome
 from scraper.resolver import Answer, HostNotFound, Resolver
@@ -101,24 +98,6 @@ async def inside(*addresses: str) -> AsyncIterator[Listener]:
                 listener.port = server.sockets[0].getsockname()[1]
                 stack.callback(server.close)
         yield listener
-
-
-@pytest.fixture
-def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that sockets are made for; one that is not on this machine is not used in any case."""
-    found: list[str] = []
-    make = Connector._socket
-
-    def counting(self: Connector, address: AddrInfoType) -> socket.socket:
-        made = make(self, address)
-        found.append(str(address[4][0]))
-        if not found[-1].startswith("127.") and found[-1] != "::1":
-            made.close()
-            raise OSError(f"a test dials {found[-1]}")
-        return made
-
-    monkeypatch.setattr(Connector, "_socket", counting)
-    return found
 
 
 @pytest.fixture

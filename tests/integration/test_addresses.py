@@ -13,7 +13,6 @@ from typing import Any
 import aiohttp
 import pytest
 import uvloop
-from aiohttp import AddrInfoType
 
 from scraper.answers import Failed, Fetched, Redirected
 from scraper.arena import Arena
@@ -218,25 +217,6 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
-
-
-@pytest.fixture
-def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that sockets are made for; one that is not on this machine is not used in any case."""
-    found: list[str] = []
-    make = Connector._socket
-
-    def counting(self: Connector, address: AddrInfoType) -> socket.socket:
-        made = make(self, address)
-        host = str(address[4][0])
-        found.append(host)
-        if not host.startswith("127.") and host != "::1":
-            made.close()
-            raise OSError(f"a test dials {host}")
-        return made
-
-    monkeypatch.setattr(Connector, "_socket", counting)
-    return found
 
 
 def config(*opened: str) -> FetchConfig:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from scraper.errors import FetchFailed
 from scraper.policies.urls import canonical, check, sameness
-from scraper.records import Request, origin_of
-from scraper.whatwg import MAX_LENGTH
+from scraper.records import Request
+from scraper.whatwg import MAX_LENGTH, place_of
 
 SAME = "the same"
 
@@ -280,7 +280,7 @@ def test_what_is_no_url(text: str, says: str) -> None:
     assert len(failed.value.message) < 200
     assert failed.value.message.isprintable()
     assert failed.value.message.endswith(".")
-    assert origin_of(text) == ""
+    assert place_of(text) == ""
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_other_schemes(text: str) -> None:
     with pytest.raises(FetchFailed) as failed:
         check(text)
     assert failed.value.class_ == "url.scheme"
-    assert origin_of(text) == ""
+    assert place_of(text) == ""
 
 
 @pytest.mark.parametrize(
@@ -358,11 +358,11 @@ def test_any_text_ends_in_order(text: str) -> None:
         assert check(dialled) == url
         assert str(check(dialled)) == dialled
         assert re.fullmatch("[!-~]+", dialled)
-        assert origin_of(dialled) == origin_of(text)
+        assert place_of(dialled) == place_of(text)
         if url.explicit_port:
             place = f"{url.host_subcomponent}:{url.port}"
     assert ended in {"dialled", "url.invalid", "url.scheme"}
-    assert origin_of(text) == Request(0, text).host == place
+    assert place_of(text) == Request(0, text).host == place
 
 
 @given(_ANY)
@@ -476,7 +476,7 @@ async def test_what_stands_on_the_wire() -> None:
 )
 def test_the_place_that_shares_permits_is_the_one_dialled(text: str, place: str) -> None:
     """``host:port`` is that of the normal form for every spelling, and empty where nothing is dialled."""
-    assert origin_of(text) == place
+    assert place_of(text) == place
     assert Request(0, text).host == place
 
 
