@@ -98,7 +98,6 @@ _TABLES: dict[int, list[tuple[Network, str]]] = {
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291 2.5.5.2
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_6TO4 = ipaddress.IPv6Network("2002::/16")  # RFC 3056 2
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})  # RFC 5214 6.1: the upper half of an interface identifier
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
 
@@ -141,7 +140,7 @@ class AddressRule:
             return "an address with a zone"  # only a network of this machine's own has one
         is_mapped = address in _MAPPED
         if is_mapped:
-            address = _carried(address, 0)
+            address = _carried(address)
         if any(address in network for network in self._open):
             return ""
         reason = _refusal(address)
@@ -213,18 +212,13 @@ def _refusal(address: _Address) -> str:
 
 
 def _refusal_of_carried(address: _Address) -> str:
-    carriers = (
-        ("NAT64", address in _NAT64, 0),
-        ("6to4", address in _6TO4, 80),
-        ("ISATAP", int(address) >> 32 & 0xFFFFFFFF in _ISATAP, 0),
-    )
-    for name, carries, shift in carriers:
-        carried = _carried(address, shift)
+    carried = _carried(address)
+    for name, carries in (("NAT64", address in _NAT64), ("ISATAP", int(address) >> 32 & 0xFFFFFFFF in _ISATAP)):
         if carries and (reason := _refusal(carried)):
             return f"{name} of {carried} ({reason})"
     return ""
 
 
-def _carried(address: _Address, shift: int) -> ipaddress.IPv4Address:
-    """The IPv4 address so many bits above the end."""
-    return ipaddress.IPv4Address(int(address) >> shift & 0xFFFFFFFF)
+def _carried(address: _Address) -> ipaddress.IPv4Address:
+    """The IPv4 address at the end."""
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
