@@ -177,7 +177,7 @@ def opening(address: str) -> str:
     except ValueError:
         return ""
     if found in _MAPPED:
-        found = _carried(found, 0)
+        found = _carried(found)
     return str(_LOOPBACK if found in _LOOPBACK else found)
 
 
@@ -189,7 +189,7 @@ def _network(text: str) -> Network:
     except ValueError:
         raise UsageError(f"--allow-net {text!a} is no network: write {_instead(text)}.") from None
     if network.version == 6 and network.network_address in _MAPPED:
-        ipv4 = f"{_carried(network.network_address, 0)}/{max(0, network.prefixlen - 96)}"
+        ipv4 = f"{_carried(network.network_address)}/{max(0, network.prefixlen - 96)}"
         raise UsageError(f"--allow-net {text!a}: IPv4-mapped addresses are opened as IPv4. Write {ipv4}.")
     return network
 
