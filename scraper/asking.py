@@ -90,7 +90,7 @@ class Asking:
             headers |= self._said
         if authorization := self._credentials.of(request, url, at_home=at_home):
             headers["Authorization"] = authorization
-        if cookie := self._cookies.header(url, at_home=at_home):
+        if request.url and (cookie := self._cookies.header(url, at_home=at_home)):  # none with robots.txt
             headers["Cookie"] = cookie
         proxy, context = self._proxies.of(url), self._contexts.of(url.raw_host or "")
         return Terms(headers, asks, at_home and self._wants_part, proxy, context)

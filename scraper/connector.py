@@ -60,6 +60,7 @@ class Hop(Watch):
         fresh_only: do not reuse a connection again; the last one was stale.
         lacking: errno for what this machine had none left of for a socket; 0 for nothing.
         looking_up: in the middle of a look-up of the host's addresses.
+        send: asked once there is a connection: seconds to wait before the request is sent; None to ask nobody.
         shaking: in the middle of a TLS handshake.
         status: of the response, 0 before there is one.
         to_proxy: on the way to the user's proxy, until that has let us through to the host.
@@ -79,6 +80,7 @@ class Hop(Watch):
         "lacking",
         "looking_up",
         "reused",
+        "send",
         "shaking",
         "status",
         "tls_s",
@@ -92,6 +94,7 @@ class Hop(Watch):
         self.reused = self.fresh_only = self.looking_up = self.shaking = self.to_proxy = False
         self.status = self.lacking = 0
         self.address = ""
+        self.send: Callable[[], float] | None = None
         self.tried: list[tuple[str, int]] = []
         # Not the loop's clock: uvloop's has whole milliseconds and stands still within a turn.
         self._began = self._usable_at = self._held_from = time.perf_counter()
@@ -105,6 +108,19 @@ class Hop(Watch):
         self.lacking = 0
         self.connected()
         self._usable_at = time.perf_counter()
+
+    async def depart(self) -> None:
+        """Wait for as long as the request, which has its connection, is not to be sent. That counts for nothing.
+
+        Raises:
+            Postponed: it is not to be sent at all now.
+        """
+        if self.send is None:
+            return
+        while (wait_s := self.send()) > 0:
+            self.hold()
+            await asyncio.sleep(wait_s)
+            self.go_on()
 
     def once_more(self) -> None:
         """The connection was stale; another is needed, and one that no one has used."""
@@ -272,6 +288,11 @@ class Connector(aiohttp.TCPConnector):
             protocol = connection.protocol
             if protocol is not None and not protocol.should_close:
                 hop.usable(reused=True, address=_peer(protocol))
+                try:
+                    await hop.depart()
+                except BaseException:
+                    connection.release()
+                    raise
                 return connection
             # More came after the last response: it would be taken for the answer to this request.
             connection.close()
@@ -283,6 +304,11 @@ class Connector(aiohttp.TCPConnector):
         self._let_go_of_idle(keep=self._keep_hosts)
         protocol = await super()._create_connection(*args, **kwargs)
         hop.usable(reused=False, address=_peer(protocol))
+        try:
+            await hop.depart()
+        except BaseException:
+            protocol.close()
+            raise
         return protocol
 
     async def _create_proxy_connection(self, req: Any, *args: Any, **kwargs: Any) -> Any:

@@ -253,6 +253,10 @@ class OutOfResources(FetchFailed):
         return OutOfResources, (self.class_, self.message)
 
 
+class Postponed(FetchFailed):
+    """Nothing was sent: the request is not to be made just now. It is no end of a row, and no attempt."""
+
+
 class TransformFailed(RowFailed):
     """The bytes are not what the pipeline wants, or the transform itself failed."""
 

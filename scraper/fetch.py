@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -129,24 +129,31 @@ class Fetcher:
         if self._given_resolver is None:
             await self.names.close()
 
-    async def fetch_robots(self, request: Request) -> Fetched | Answer:
+    async def fetch_robots(self, request: Request, *, send: Callable[[], float] | None = None) -> Fetched | Answer:
         """The same for a robots.txt: of a long one the beginning, whatever ``max_bytes`` and X-Robots-Tag say.
 
         That header is often sent with it, and keeps it out of search results; what it says holds all the same.
         """
-        return await self.fetch(request, enough=MAX_BYTES + 1)
+        return await self.fetch(request, send=send, enough=MAX_BYTES + 1)
 
     async def fetch(
-        self, request: Request, throttles: Sequence[Throttle] = (), *, enough: int = 0
+        self,
+        request: Request,
+        throttles: Sequence[Throttle] = (),
+        *,
+        send: Callable[[], float] | None = None,
+        enough: int = 0,
     ) -> Fetched | Answer:
         """Make one hop: ask for ``request.asked``.
 
         Args:
             request: what to ask.
+            send: see ``Hop.send``.
             throttles: say how long to wait for each piece of the body; that counts towards no deadline.
             enough: see ``fetch_robots``: bytes of a body after which the rest is not read; 0 for the whole.
         """
         hop = Hop(self._watchdog, request.spent_s)
+        hop.send = send
         HOP.set(hop)
         try:
             url = check(request.asked)
@@ -204,6 +211,7 @@ class Fetcher:
                     raise FetchFailed("http.206", "The server sent a part, and the whole was asked for.")
                 return await self._take(request, response, hop, reading)
             if response.status == 304 and terms.asks_for_change:
+                self._heed_opt_out(response)
                 timings = hop.timings(request.spent_s)
                 answer.append(NotModified(plain(response.headers), timings, request.asked))
             else:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from scraper.config import PolitenessConfig
+from scraper.errors import Postponed
 from scraper.policies.circuit import Circuits
 from scraper.policies.groups import Group, Groups
 from scraper.policies.pace import Pace, PaceSnapshot, Throttle
@@ -37,7 +38,10 @@ class Hosts:
         self._now = asyncio.get_running_loop().time
         self._groups = Groups(politeness, lambda group: self.on_forgotten(group.snapshot(self._now())))
         self._moved = moved
-        self.circuits = Circuits(politeness.host_failures, politeness.host_wait_s, self._reconsider)
+        throttled_s = max(politeness.host_wait_s, politeness.max_retry_after_s)
+        self.circuits = Circuits(
+            politeness.host_failures, politeness.host_wait_s, self._reconsider, throttled_s=throttled_s
+        )
         self.turns = Turns(self._groups, self.circuits.get)
         self.on_forgotten: Callable[[PaceSnapshot], None] = lambda _: None
 
@@ -120,6 +124,28 @@ class Hosts:
             gate.start_before = gate.last_start  # robots.txt was asked for in the place of whoever waits for it
         self.turns.reopen(host)
         self._moved()
+
+    def send(self, host: str) -> float:
+        """A request to ``host`` has its connection: seconds that it is to wait all the same; 0 to go now.
+
+        How long a connection takes to be made differs; so requests that started with the right gap may be ready to
+        be sent without one.
+
+        Raises:
+            Postponed: the host has asked to be left alone meanwhile.
+        """
+        now = self._now()
+        if self.turns.held_until(host) > now:
+            raise Postponed(
+                "host.unavailable", "The host asked to be left alone while a connection was being made."
+            )
+        gates = self.turns.gates_of(host) or (self.group(host),)  # of robots.txt elsewhere nothing is leased
+        wait_s = max(gate.sent_at + gate.gap_s - now if gate.gap_s else 0.0 for gate in gates)
+        if wait_s <= 0:
+            for gate in gates:
+                if gate.gap_s:
+                    gate.sent_at = now
+        return max(0.0, wait_s)
 
     def throttles(self, host: str) -> tuple[Throttle, ...]:
         """What whoever reads from ``host``, of which a request is leased, must ask how long to wait."""

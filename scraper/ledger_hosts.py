@@ -25,6 +25,7 @@ class HostRecord(NamedTuple):
         refused: rows that ended unasked, or unkept, because the host does not want it or fails.
         bytes: of bodies.
         active_s: seconds from the first request of a run to its last, summed over runs.
+        stretches: how many times that were.
         delay_s: least time between two requests; 0 for none.
         at_once: requests at once that it is trusted with.
         why: where the last two come from, for people.
@@ -36,6 +37,7 @@ class HostRecord(NamedTuple):
     refused: int
     bytes: int
     active_s: float
+    stretches: int
     delay_s: float
     at_once: int
     why: str
@@ -43,11 +45,12 @@ class HostRecord(NamedTuple):
     @property
     def rate(self) -> float:
         """Requests a second, over the time in which it was asked; 0 where that cannot be told."""
-        return (self.requests - 1) / self.active_s if self.requests > 1 and self.active_s > 0 else 0.0
+        gaps = self.requests - self.stretches
+        return gaps / self.active_s if gaps > 0 and self.active_s > 0 else 0.0
 
 
 _COLUMNS = ", ".join(HostRecord._fields)
-_ADDED = ("requests", "throttled", "refused", "bytes", "active_s")
+_ADDED = ("requests", "throttled", "refused", "bytes", "active_s", "stretches")
 _INSERT = f"""
     INSERT INTO hosts ({_COLUMNS}) VALUES ({",".join("?" * len(HostRecord._fields))})
     ON CONFLICT (host) DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _ADDED)},
@@ -69,11 +72,12 @@ def holds_of(db: Connection, now: float) -> Holds:
     return dict(db.execute("SELECT origin, until FROM holds WHERE until > ?", (now,)).fetchall())
 
 
-def most_asked(limit: int) -> tuple[str, tuple[int]]:
-    """A query for the hosts that were asked most, as HostRecords."""
-    return f"SELECT {_COLUMNS} FROM hosts ORDER BY requests DESC, host LIMIT ?", (limit,)  # noqa: S608 - constants
+def to_show(limit: int) -> tuple[str, tuple[int]]:
+    """A query for the hosts to show: those that held a run back, then those that were asked most."""
+    order = "why = '' AND throttled = 0, throttled DESC, requests DESC, host"
+    return f"SELECT {_COLUMNS} FROM hosts WHERE requests OR refused ORDER BY {order} LIMIT ?", (limit,)  # noqa: S608
 
 
 def records(rows: Iterator[tuple[object, ...]]) -> list[HostRecord]:
-    """What ``most_asked`` finds."""
+    """What ``to_show`` finds."""
     return [HostRecord(*row) for row in rows]  # type: ignore[arg-type] # the table's own column types

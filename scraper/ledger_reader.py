@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 from scraper.config import Again
 from scraper.errors import State, UsageError, in_family, outcome_class
-from scraper.ledger_hosts import HostRecord, most_asked, records
+from scraper.ledger_hosts import HostRecord, records, to_show
 from scraper.ledger_pass import LastPass, count_due, last_pass, pass_of, unfinished
 from scraper.ledger_schema import (
     Cell,
@@ -269,8 +269,8 @@ class LedgerReader:
         return total, [HostTotals(*row[1:]) for row in found]  # type: ignore[arg-type] # as selected
 
     def treatment(self, limit: int) -> list[HostRecord]:
-        """How hosts were treated: those that were asked most."""
-        return records(self._each(*most_asked(limit))) if self._version >= 4 else []
+        """How hosts were treated: those that held a run back, and those that were asked most."""
+        return records(self._each(*to_show(limit))) if self._version >= 4 else []
 
     def guards(self) -> list[str]:
         """What runs were allowed beyond the defaults, in sentences, each once, those of the last run first."""

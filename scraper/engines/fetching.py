@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from scraper.answers import Answer, Ask, Failed, Fetched, NotModified, Redirected
+from scraper.answers import Answer, Failed, Fetched, NotModified, Redirected
 from scraper.arena import Slot
 from scraper.config import RetryConfig
 from scraper.engines import endings
 from scraper.engines.manners import Manners, NotYet
 from scraper.engines.movement import Movement
 from scraper.engines.weather import Weather
+from scraper.errors import Postponed
 from scraper.fetch import Fetcher
 from scraper.frontier import Frontier
 from scraper.meter import HostMeter, Meter
@@ -91,12 +93,14 @@ class Fetching:
         if barred is not None:
             return await self._failed(request, Failed(barred, NO_TIMINGS, request.asked), since, was_asked=False)
         throttles = self._frontier.hosts.throttles(request.host)
-        hop = partial(self._fetcher.fetch, throttles=throttles) if throttles else self._fetcher.fetch
-        answer = await self._hop(hop, request)
+        answer = await self._hop(partial(self._fetcher.fetch, throttles=throttles), request)
         match answer:
             case Fetched():
                 self._meter.fetched_bytes += answer.response.wire_bytes
                 return answer
+            case Failed(Postponed()):
+                self._frontier.readmit(request, front=True)
+                return None
             case Failed():
                 return await self._failed(request, answer, since)
             case NotModified():
@@ -106,9 +110,12 @@ class Fetching:
                 return None
 
     async def _ask_robots(self, request: Request) -> Fetched | Answer:
-        return await self._hop(self._fetcher.fetch_robots, request)
+        answer = await self._hop(self._fetcher.fetch_robots, request)
+        if isinstance(answer, Failed):
+            self._manners.heed(request, answer.error)
+        return answer
 
-    async def _hop(self, hop: Ask, request: Request) -> Fetched | Answer:
+    async def _hop(self, hop: Callable[..., Awaitable[Fetched | Answer]], request: Request) -> Fetched | Answer:
         """Make a hop, and tell everybody how it went."""
         loop = asyncio.get_running_loop()
         host = self._host_meter(request.host)
@@ -116,7 +123,8 @@ class Fetching:
         host.in_flight += 1
         host.begun += since
         try:
-            answer = await self._movement.fetch(hop, request)
+            ask = partial(hop, send=partial(self._frontier.hosts.send, request.host))
+            answer = await self._movement.fetch(ask, request)
         finally:
             host.in_flight -= 1
             host.begun -= since
@@ -126,6 +134,8 @@ class Fetching:
             self._frontier.hosts.located(request.host, address)
         if not isinstance(answer, Failed):
             self._weather.answered(request, loop.time())
+        elif isinstance(answer.error, Postponed):
+            return answer
         else:
             self._weather.failed(answer.error, request, loop.time())
             if not self._weather.counts(answer.error, since):

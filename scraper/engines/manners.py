@@ -84,6 +84,8 @@ class Manners:
                 self._hosts.crawl_delay(host, verdict.crawl_delay_s)
         finally:
             self._hosts.reopen(host)
+        if (left_s := self._closed_s(host)) > 0:
+            return self._too_long(left_s)
         return verdict.error if verdict is not None else None
 
     def bar(self, request: Request) -> FetchFailed | NotYet | None:
@@ -141,11 +143,8 @@ class Manners:
         self._treatment.touch(host)
 
     def _barred(self, request: Request) -> FetchFailed | NotYet | None:
-        now = asyncio.get_running_loop().time()
-        if (until := self._closed.get(request.host)) is not None:
-            if until > now:
-                return self._too_long(until - now)
-            del self._closed[request.host]
+        if (left_s := self._closed_s(request.host)) > 0:
+            return self._too_long(left_s)
         if self._robots is None:
             return None
         verdict = self._robots.verdict(request)
@@ -156,9 +155,20 @@ class Manners:
         error = verdict.error
         if error is not None and error.class_ != "robots.unreachable" and outcome_class(error.class_).retry:
             # The host could not be reached a moment ago, for another row: no reason to give up this one.
+            now = asyncio.get_running_loop().time()
             self._hosts.wait(request.host, now + (error.retry_after_s or 0.0))
             return NotYet.UNREACHED
         return error or FetchFailed("robots.disallowed", "The site's robots.txt forbids this URL.")
+
+    def _closed_s(self, host: str) -> float:
+        """Seconds for which ``host``, which asked for too many, is not to be asked."""
+        until = self._closed.get(host)
+        if until is None:
+            return 0.0
+        left_s = until - asyncio.get_running_loop().time()
+        if left_s <= 0:
+            del self._closed[host]
+        return left_s
 
     def _too_long(self, seconds: float) -> FetchFailed:
         longest = show_seconds(self._config.max_retry_after_s)

@@ -68,12 +68,12 @@ class Treatment:
 
 def _since(before: PaceSnapshot | None, now: PaceSnapshot) -> HostRecord:
     active_s = now.last_start - now.first_start
-    record = HostRecord(
-        now.key, now.requests, now.throttled, now.refusals, now.bytes, active_s, now.delay_s, now.window, now.why
-    )
+    counts = (now.requests, now.throttled, now.refusals, now.bytes, active_s, int(now.requests > 0))
+    record = HostRecord(now.key, *counts, now.delay_s, now.window, now.why)
     if before is None:
         return record
     return record._replace(
+        stretches=int(now.requests > 0 and not before.requests),
         requests=now.requests - before.requests,
         throttled=now.throttled - before.throttled,
         refused=now.refusals - before.refusals,

@@ -4,6 +4,9 @@
        ▲                                │ a probe after 5, 10, 20, 40, 60, 60 … seconds
        └────────────an answer───────────┴──────────────────────┘
 
+A host that says nothing but 429 works, and so is not counted out but slowed down; for ``throttled_s``, after which
+it is given up as well.
+
 While a circuit is open the host's rows wait; once it is given up they end without being asked. Either way one
 request at a time goes out as a probe, as long as there are rows, and any answer closes the circuit.
 
@@ -51,9 +54,19 @@ class Circuit:
     Attributes:
         is_open: it failed too often, and has not answered since.
         probe: the row that is out as a probe; None if none is.
+        throttled_since: since when all it says is 429; None if that is not so.
     """
 
-    __slots__ = ("_failures", "_give_up_at", "_most", "_probe_at", "_wait_s", "is_open", "probe")
+    __slots__ = (
+        "_failures",
+        "_give_up_at",
+        "_most",
+        "_probe_at",
+        "_wait_s",
+        "is_open",
+        "probe",
+        "throttled_since",
+    )
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -63,9 +76,23 @@ class Circuit:
         self._give_up_at = 0.0
         self.is_open = False
         self.probe: int | None = None
+        self.throttled_since: float | None = None
+
+    def throttled(self, row: int, now: float, most_s: float) -> None:
+        """It said 429, and for ``most_s`` it has said nothing else: then it is given up."""
+        if self.throttled_since is None:
+            self.throttled_since = now
+        if not self.is_open and now - self.throttled_since < most_s:
+            return
+        if row == self.probe or not self.is_open:
+            self.probe = None
+            self._probe_at = now + LAST_PROBE_S
+        self.is_open = True
+        self._give_up_at = now
 
     def failed(self, row: int, now: float, host_wait_s: float) -> None:
         """An attempt failed. Once the circuit is open, only the probe's failure tells more."""
+        self.throttled_since = None
         if not self.is_open:
             self._failures += 1
             if self._failures < self._most:
@@ -97,10 +124,19 @@ class Circuits:
         failures: so many in a row open a host's circuit.
         host_wait_s: so long an open circuit's rows wait; 0 for not at all.
         changed: told a host whose verdict may be another from now on.
+        throttled_s: so long a host may say nothing but 429.
     """
 
-    def __init__(self, failures: int, host_wait_s: float, changed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        failures: int,
+        host_wait_s: float,
+        changed: Callable[[str], None],
+        *,
+        throttled_s: float = float("inf"),
+    ) -> None:
         self._failures = failures
+        self._throttled_s = throttled_s
         self._host_wait_s = host_wait_s
         self._changed = changed
         self._circuits: OrderedDict[str, Circuit] = OrderedDict()
@@ -114,18 +150,28 @@ class Circuits:
         """An attempt at ``host`` for ``row`` ended as ``class_``."""
         circuit = self._circuits.get(host)
         if is_failing(class_):
-            if circuit is None:
-                circuit = self._circuits[host] = Circuit(self._failures)
-                if len(self._circuits) > HOSTS_FAILING:
-                    self._circuits.popitem(last=False)
+            circuit = circuit or self._new(host)
             self._circuits.move_to_end(host)
             circuit.failed(row, now, self._host_wait_s)
             if circuit.is_open:
                 self._changed(host)
-        elif circuit is not None and not class_.startswith(_ASKED_NOBODY):
-            del self._circuits[host]
+            return
+        is_throttled = class_ == "http.429"
+        if circuit is not None and not class_.startswith(_ASKED_NOBODY):
+            if is_throttled and circuit.throttled_since is not None:
+                circuit.throttled(row, now, self._throttled_s)
+            else:
+                del self._circuits[host]
             if circuit.is_open:
                 self._changed(host)
+        if is_throttled and host not in self._circuits:
+            self._new(host).throttled(row, now, self._throttled_s)
+
+    def _new(self, host: str) -> Circuit:
+        circuit = self._circuits[host] = Circuit(self._failures)
+        if len(self._circuits) > HOSTS_FAILING:
+            self._circuits.popitem(last=False)
+        return circuit
 
     def left(self, host: str, row: int) -> None:
         """The row is no longer out. If it was a probe for which nobody was asked, the next row is one."""

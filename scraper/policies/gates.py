@@ -28,9 +28,9 @@ class Gate:
         parked: whoever has waited longest; None if nobody waits.
         taken: places taken, by those that are out and by those that will start soon.
         out: requests out.
-        starts: requests that have started.
-        first_start, last_start: when the first and the last of them did.
+        first_start, last_start: when the first and the last request started; 0 and never before there is one.
         start_before: when the one before the last did.
+        sent_at: when the last one was sent, which is once it had its connection; kept where there is a gap.
         alarm_at: when somebody will look whether the parked may go on; never, while nobody will.
         waiting: requests of its hosts that wait for nothing but their turn.
         supply: how many of them could go soon.
@@ -45,8 +45,8 @@ class Gate:
         "limit",
         "out",
         "parked",
+        "sent_at",
         "start_before",
-        "starts",
         "supply",
         "taken",
         "waiting",
@@ -55,9 +55,9 @@ class Gate:
     def __init__(self, limit: int, gap_s: float = 0.0) -> None:
         self.limit = limit
         self.gap_s = gap_s
-        self.taken = self.out = self.starts = 0
+        self.taken = self.out = 0
         self.first_start = 0.0
-        self.last_start = self.start_before = -NEVER
+        self.last_start = self.start_before = self.sent_at = -NEVER
         self.alarm_at = NEVER
         self.waiting = self.supply = 0
         # Linked through the parked themselves: an empty deque takes 760 bytes, as much as all the rest of a host.
@@ -83,16 +83,14 @@ class Gate:
 
     def start(self, now: float) -> None:
         """Whoever has a place goes out."""
-        if not self.starts:
+        if not self.first_start:
             self.first_start = now
-        self.starts += 1
         self.out += 1
         self.start_before = self.last_start
         self.last_start = now
 
     def unstart(self) -> None:
         """Whoever started last has asked nobody: it is no start, and the gap is none for the next."""
-        self.starts -= 1
         self.last_start = self.start_before
 
     def park(self, one: Parked) -> None:

@@ -61,8 +61,8 @@ class Group(Gate):
     def snapshot(self, now: float) -> PaceSnapshot:
         """For the report; of a domain's group only."""
         assert self.pace is not None
-        pace, last = self.pace, self.last_start if self.starts else 0.0
-        counts = (self.starts, pace.answers, pace.throttled, pace.refusals, pace.bytes)
+        pace, last = self.pace, max(self.first_start, self.last_start)
+        counts = (pace.requests, pace.answers, pace.throttled, pace.refusals, pace.bytes)
         return PaceSnapshot(self.key, *counts, self.first_start, last, self.limit, self.gap_s, pace.why(now))
 
 

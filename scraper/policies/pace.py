@@ -107,7 +107,7 @@ class Pace:
         window: requests at once; only whole ones count.
         gap_s: least time between the beginnings of two requests.
         held_until: until when a server asked to wait (Retry-After).
-        answers, throttled, refusals, bytes: see ``PaceSnapshot``.
+        requests, answers, throttled, refusals, bytes: see ``PaceSnapshot``.
     """
 
     __slots__ = (
@@ -126,6 +126,7 @@ class Pace:
         "gap_s",
         "held_until",
         "refusals",
+        "requests",
         "throttled",
         "window",
     )
@@ -142,7 +143,7 @@ class Pace:
         self._crawl_delay_s = 0.0
         self.gap_s = spacing_s(limits)
         self.held_until = float("-inf")
-        self.answers = self.throttled = self.refusals = self.bytes = 0
+        self.requests = self.answers = self.throttled = self.refusals = self.bytes = 0
 
     def crawl_delay(self, seconds: float) -> None:
         """A robots.txt asks for so much time between two requests. The longest is heeded."""
@@ -163,6 +164,7 @@ class Pace:
             out: requests of the group that were out, this one included. A window of which less than a half is used
                 does not grow: nothing shows that the host bears it (RFC 7661).
         """
+        self.requests += 1
         self.bytes += count
         cut_by = _CUTS.get(class_, "")
         if cut_by == THROTTLED:

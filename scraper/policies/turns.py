@@ -127,6 +127,11 @@ class Turns:
         entry = self._hosts.get(host)
         return len(entry.queue) + entry.deferred if entry else 0
 
+    def held_until(self, host: str) -> float:
+        """Until when ``host`` is to be left alone; in the past if it is not."""
+        entry = self._hosts.get(host)
+        return entry.held_until if entry else -NEVER
+
     def gates_of(self, host: str) -> tuple[Gate, ...]:
         """The gates of a host of which there is anything; none of another."""
         entry = self._hosts.get(host)

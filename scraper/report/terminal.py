@@ -30,7 +30,7 @@ def render_summary(report: Report, width: int = 100) -> str:
         lines += ["", *_classes("failed because", report.failures)]
     if report.skips:
         lines += ["", *_classes("skipped because", report.skips)]
-    if slowed := [one for one in report.treatment if one.why or one.throttled or one.refused]:
+    if slowed := [one for one in report.treatment if one.why or one.throttled]:
         lines += ["", *_hosts(slowed)]
     return "\n".join(line[:width].rstrip() for line in lines)
 

@@ -165,3 +165,49 @@ def test_only_failing_hosts_are_remembered_and_so_many(monkeypatch: pytest.Monke
         circuits.ended(host, "connect.refused", 0, 0.0)
     assert [host for host in ("fine", "a", "b", "c") if circuits.get(host)] == ["a", "c"]
     assert repr(circuits) == "<Circuits 2 hosts>"
+
+
+def test_a_host_that_only_throttles_is_given_up_after_its_time() -> None:
+    """It is slowed down and not counted out; but not for ever. A probe a minute still goes."""
+    changed: list[str] = []
+    circuits = Circuits(3, 60.0, changed.append, throttled_s=600.0)
+    for at in range(0, 600, 10):
+        circuits.ended("a", "http.429", at, float(at))
+    circuit = circuits.get("a")
+    assert circuit is not None
+    assert circuit.verdict(599.0) is Verdict.GO
+    circuits.ended("a", "http.429", 600, 600.0)
+    assert changed == ["a"]
+    assert circuit.verdict(601.0) is Verdict.REFUSE
+    assert circuit.verdict(660.0) is Verdict.GO
+    circuit.probe = 7
+    circuits.ended("a", "http.429", 7, 661.0)
+    assert circuit.verdict(720.0) is Verdict.REFUSE
+    assert circuit.verdict(721.0) is Verdict.GO
+    circuit.probe = 8
+    circuits.ended("a", "ok", 8, 722.0)
+    assert circuits.get("a") is None
+
+
+@pytest.mark.parametrize("between", ["ok", "http.404", "http.500"])
+def test_any_other_answer_begins_the_throttled_time_anew(between: str) -> None:
+    """A host that gives something now and then is not given up for being slow."""
+    circuits = Circuits(3, 60.0, lambda _: None, throttled_s=600.0)
+    for at in range(0, 6_000, 100):
+        circuits.ended("a", "http.429" if at % 500 else between, at, float(at))
+        found = circuits.get("a")
+        assert found is None or found.verdict(float(at)) is Verdict.GO
+
+
+def test_a_throttling_answer_closes_the_circuit_of_a_host_that_failed() -> None:
+    """It is there again, and says so."""
+    circuits = Circuits(2, 60.0, lambda _: None, throttled_s=600.0)
+    for row in (0, 1):
+        circuits.ended("a", "connect.refused", row, 0.0)
+    found = circuits.get("a")
+    assert found is not None
+    assert found.is_open
+    circuits.ended("a", "http.429", 2, 1.0)
+    found = circuits.get("a")
+    assert found is not None
+    assert found.verdict(2.0) is Verdict.GO

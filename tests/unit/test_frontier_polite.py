@@ -13,6 +13,7 @@ import pytest
 
 from scraper.backlog import Backlog
 from scraper.config import HostLimits, PermitConfig, PolitenessConfig
+from scraper.errors import Postponed
 from scraper.frontier import Frontier
 from scraper.policies import groups
 from scraper.policies.pace import PaceSnapshot
@@ -131,6 +132,7 @@ def test_who_is_not_asked_keeps_nobody_waiting(tmp_path: Path) -> None:
                         frontier.hosts.unasked("a.example")
                     else:
                         asked.append(loop.time())
+                        frontier.hosts.ended("a.example", "ok", row=number, began=loop.time())
             assert asked == [0.0, 10.0, 20.0, 30.0, 40.0]
             assert said_of(frontier, "a.example").requests == 5
 
@@ -475,5 +477,42 @@ def test_what_has_no_host_is_nobodys_business(tmp_path: Path) -> None:
                     frontier.hosts.located(request.host, "192.0.2.1")
                     frontier.hosts.ended(request.host, "url.invalid", row=request.row, began=0.0)
             assert repr(frontier.hosts).startswith("<Hosts <Groups 0 used, 0 idle, 0 addresses>")
+
+    run_virtual(main())
+
+
+def test_what_has_its_connection_keeps_the_gap_all_the_same(tmp_path: Path) -> None:
+    """Requests that started a gap apart and are ready at once are sent a gap apart, those of robots.txt too."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with open_frontier(tmp_path, PolitenessConfig(HostLimits(delay_s=10.0))) as frontier:
+            await frontier.admit([row(0)])
+            async with frontier.lease():
+                assert frontier.hosts.send("a.example") == 0.0
+                await asyncio.sleep(4.0)
+                assert frontier.hosts.send("a.example") == 6.0
+                assert frontier.hosts.send("www.a.example") == 6.0
+                assert frontier.hosts.send("b.example") == 0.0
+                await asyncio.sleep(6.0)
+                assert frontier.hosts.send("a.example") == 0.0
+                assert loop.time() == 10.0
+
+    run_virtual(main())
+
+
+def test_nothing_is_sent_to_a_host_that_is_left_alone(tmp_path: Path) -> None:
+    """What was still making its connection when the host asked for that goes back, and no other host's does."""
+
+    async def main() -> None:
+        async with open_frontier(tmp_path, PolitenessConfig()) as frontier:
+            await frontier.admit([row(0)])
+            async with frontier.lease():
+                frontier.hosts.hold("a.example", asyncio.get_running_loop().time() + 5.0)
+                with pytest.raises(Postponed):
+                    frontier.hosts.send("a.example")
+                assert frontier.hosts.send("b.example") == 0.0
+                await asyncio.sleep(5.0)
+                assert frontier.hosts.send("a.example") == 0.0
 
     run_virtual(main())

@@ -18,7 +18,7 @@ META = RunMeta("files", fingerprint="f")
 
 def record(host: str = "a.example", **changed: object) -> HostRecord:
     """Ten requests in three seconds."""
-    return HostRecord(host, 10, 1, 0, 1_000, 3.0, 0.0, 2, "")._replace(**changed)  # type: ignore[arg-type]
+    return HostRecord(host, 10, 1, 0, 1_000, 3.0, 1, 0.0, 2, "")._replace(**changed)  # type: ignore[arg-type]
 
 
 async def committed(
@@ -43,7 +43,7 @@ async def test_what_runs_record_of_a_host_adds_up(tmp_path: Path) -> None:
     await committed(path, [record(requests=3, active_s=2.0, delay_s=1.5, at_once=1, why="429 or 503")])
     with LedgerReader(path) as reader:
         assert reader.treatment(5) == [
-            HostRecord("a.example", 13, 2, 0, 2_000, 5.0, 1.5, 1, "429 or 503"),
+            HostRecord("a.example", 13, 2, 0, 2_000, 5.0, 2, 1.5, 1, "429 or 503"),
             record("b.example", requests=11),
         ]
         assert reader.treatment(1) == reader.treatment(5)[:1]
