@@ -109,18 +109,20 @@ class Hop(Watch):
         self.connected()
         self._usable_at = time.perf_counter()
 
-    async def depart(self) -> None:
+    async def depart(self, let_go: Callable[[], object]) -> None:
         """Wait for as long as the request, which has its connection, is not to be sent. That counts for nothing.
 
         Raises:
-            Postponed: it is not to be sent at all now.
+            Postponed: it is not to be sent at all now. As after any error, the connection has been let go of.
         """
-        if self.send is None:
-            return
-        while (wait_s := self.send()) > 0:
-            self.hold()
-            await asyncio.sleep(wait_s)
-            self.go_on()
+        try:
+            while self.send is not None and (wait_s := self.send()) > 0:
+                self.hold()
+                await asyncio.sleep(wait_s)
+                self.go_on()
+        except BaseException:
+            let_go()
+            raise
 
     def once_more(self) -> None:
         """The connection was stale; another is needed, and one that no one has used."""
@@ -288,11 +290,7 @@ class Connector(aiohttp.TCPConnector):
             protocol = connection.protocol
             if protocol is not None and not protocol.should_close:
                 hop.usable(reused=True, address=_peer(protocol))
-                try:
-                    await hop.depart()
-                except BaseException:
-                    connection.release()
-                    raise
+                await hop.depart(connection.release)
                 return connection
             # More came after the last response: it would be taken for the answer to this request.
             connection.close()
@@ -304,11 +302,7 @@ class Connector(aiohttp.TCPConnector):
         self._let_go_of_idle(keep=self._keep_hosts)
         protocol = await super()._create_connection(*args, **kwargs)
         hop.usable(reused=False, address=_peer(protocol))
-        try:
-            await hop.depart()
-        except BaseException:
-            protocol.close()
-            raise
+        await hop.depart(protocol.close)
         return protocol
 
     async def _create_proxy_connection(self, req: Any, *args: Any, **kwargs: Any) -> Any:

@@ -209,12 +209,12 @@ class Frontier:
     def waits_for(self) -> str:
         """Why nothing is out though there are requests, for people; empty where something is, or soon may be."""
         when = self._turns.next_time()
-        if self._turns.out or when is None or (seconds := when - self._now()) < 1:
+        if self._turns.out or when is None:
             return ""
         name = self._turns.next_name()
-        circuit = self.hosts.circuits.get(name)
-        why = f" for {name}" + (", which fails" if circuit and circuit.is_open else "") if name else ""
-        return f"waiting {show_seconds(seconds)}{why}"
+        why = self.hosts.why_waiting(name)
+        whom = f" for {name}" + (f" ({why})" if why else "") if name else ""
+        return f"waiting {show_seconds(max(0.0, when - self._now()))}{whom}"
 
     def pause(self, why: str, words: str = "") -> None:
         """Hand out nothing, and read nothing of the list, until ``resume`` is told the same reason."""

@@ -71,9 +71,9 @@ class Hosts:
         if host == NO_HOST:
             return
         now = self._now()
-        self.circuits.ended(host, class_, row, now)
         group = self.group(host)
         assert group.pace is not None
+        self.circuits.ended(host, class_, row, now, is_known=group.pace.answers > 0)
         group.pace.ended(class_, latency_s, count, now, began=began, out=group.out)
         self._follow(group, now)
 
@@ -124,6 +124,13 @@ class Hosts:
             gate.start_before = gate.last_start  # robots.txt was asked for in the place of whoever waits for it
         self.turns.reopen(host)
         self._moved()
+
+    def why_waiting(self, name: str) -> str:
+        """Why nothing goes out to a host or a group of that name, for people; empty where that is not known."""
+        circuit = self.circuits.get(name)
+        if circuit is not None and circuit.is_open:
+            return f"fails: {circuit.last}"
+        return self._groups.of(name).snapshot(self._now()).why if name else ""
 
     def send(self, host: str) -> float:
         """A request to ``host`` has its connection: seconds that it is to wait all the same; 0 to go now.

@@ -15,6 +15,10 @@ Holds = Mapping[str, float]
 """Origin (``Request.host``) → when it may be asked again, in seconds since the epoch."""
 
 
+SHORTEST_S = 1.0
+"""Of less than a second no rate is told: two requests in a millisecond are not a thousand a second."""
+
+
 class HostRecord(NamedTuple):
     """How one host was treated. What is recorded adds up; the last three say how it stands.
 
@@ -44,9 +48,9 @@ class HostRecord(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Requests a second, over the time in which it was asked; 0 where that cannot be told."""
+        """Requests a second, over the time in which it was asked; 0 where that was too short to tell."""
         gaps = self.requests - self.stretches
-        return gaps / self.active_s if gaps > 0 and self.active_s > 0 else 0.0
+        return gaps / self.active_s if gaps > 0 and self.active_s >= SHORTEST_S else 0.0
 
 
 _COLUMNS = ", ".join(HostRecord._fields)

@@ -102,6 +102,8 @@ class Watcher:
         failures = [
             (name, rows) for name, rows in meter.by_class.items() if outcome_class(name).state is State.FAILED
         ]
+        waiting = "" if meter.paused or meter.in_flight else meter.waiting()
+        goes_on = rows_per_s > 0 and not meter.paused and not waiting
         return Snapshot(
             elapsed_s=now - self._began,
             done=meter.rows_done,
@@ -109,7 +111,7 @@ class Watcher:
             is_estimate=is_estimate,
             rows_per_s=rows_per_s,
             bytes_per_s=(meter.fetched_bytes - bytes_then) / seconds,
-            eta_s=left / rows_per_s if left is not None and rows_per_s > 0 and not meter.paused else None,
+            eta_s=left / rows_per_s if left is not None and goes_on else None,
             in_flight=meter.in_flight,
             transforming=meter.transforming,
             retries=meter.retries,
@@ -119,7 +121,7 @@ class Watcher:
             failures=heapq.nlargest(CLASSES_SHOWN, failures, key=lambda one: one[1]),
             channels=tuple(meter.channels()),
             paused=tuple(meter.paused.values()),
-            waiting="" if meter.paused else meter.waiting(),
+            waiting=waiting,
             slow_hosts=_slow_hosts(meter.hosts, now),
         )
 

@@ -175,6 +175,8 @@ def _effective(every: Mapping[str, object], pipeline: Pipeline, config: RunConfi
     """What the run uses where nothing, or not all, was said."""
     return {name: value for name, value in pipeline.settings.items() if name in every} | {
         "workers": config.pool.workers,
+        "user_agent": config.fetch.user_agent,
+        "opt_outs": config.politeness.opt_outs or ("off",),
         "connect_timeout": config.fetch.connect_timeout_s,
         "header_timeout": config.fetch.header_timeout_s,
         "stall_timeout": config.fetch.stall_timeout_s,

@@ -84,14 +84,16 @@ class Fetching:
             RunStopped: this machine has had nothing left to connect with for a minute.
         """
         since = asyncio.get_running_loop().time()
-        barred = self._manners.bar(request)
+        barred, was_asked = self._manners.bar(request), False
         if barred is NotYet.UNKNOWN:
-            barred = await self._manners.learn(request, self._ask_robots) or NotYet.UNREACHED
+            barred, was_asked = await self._manners.learn(request, self._ask_robots) or NotYet.UNREACHED, True
         if isinstance(barred, NotYet):
             self._frontier.readmit(request, front=True)
             return None
         if barred is not None:
-            return await self._failed(request, Failed(barred, NO_TIMINGS, request.asked), since, was_asked=False)
+            return await self._failed(
+                request, Failed(barred, NO_TIMINGS, request.asked), since, was_asked=was_asked
+            )
         throttles = self._frontier.hosts.throttles(request.host)
         answer = await self._hop(partial(self._fetcher.fetch, throttles=throttles), request)
         match answer:

@@ -92,9 +92,10 @@ class Manners:
         """Why the request is not to be made; None if it may be."""
         host = request.host
         if self._frontier.is_given_up(request):
+            why = self._hosts.why_waiting(host)
             self.refused(host)
-            times = self._config.host_failures
-            return FetchFailed("host.unavailable", f"Not asked: {host} failed {times} times in a row, or more.")
+            self._treatment.note(host, why)
+            return FetchFailed("host.unavailable", f"{host} is not asked any more just now; it {why}.")
         barred = self._barred(request)
         if isinstance(barred, FetchFailed) or barred is NotYet.UNREACHED:
             self._hosts.unasked(host)

@@ -30,6 +30,7 @@ class Treatment:
         self._noted: dict[str, PaceSnapshot] = {}
         self._records: list[HostRecord] = []
         self._holds: dict[str, float] = {}
+        self._reasons: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<Treatment {len(self._touched)} hosts changed, {len(self._holds)} held>"
@@ -43,6 +44,10 @@ class Treatment:
         group = self._hosts.group(host)
         self._touched[group.key] = group
 
+    def note(self, host: str, why: str) -> None:
+        """``host`` is not asked for that reason, which goes before what holds its group back."""
+        self._reasons[self._hosts.group(host).key] = why
+
     def hold(self, host: str, seconds: float) -> None:
         """``host`` is to be left alone for so long from now on."""
         self._holds[host] = max(self._holds.get(host, 0.0), time.time() + seconds)
@@ -53,7 +58,8 @@ class Treatment:
         records, self._records = self._records, []
         for group in self._touched.values():
             snapshot = group.snapshot(now)
-            records.append(_since(self._noted.get(snapshot.key), snapshot))
+            record = _since(self._noted.get(snapshot.key), snapshot)
+            records.append(record._replace(why=self._reasons.pop(snapshot.key, record.why)))
             self._noted[snapshot.key] = snapshot
         self._touched.clear()
         holds, self._holds = self._holds, {}

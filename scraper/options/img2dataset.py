@@ -12,6 +12,13 @@ from scraper.errors import UsageError
 from scraper.options.schema import dashed
 
 ANY = "any"
+
+INSTEAD = {
+    "ignore-ssl-certificate": "name the hosts whose certificates are not to be verified, --insecure HOST",
+    "user-agent-token": "the token is the beginning of --user-agent",
+}
+"""What to write instead, where there is something."""
+
 NO_COUNTERPART: Mapping[str, Collection[str]] = {
     "bbox-col": ("None",),
     "compute-hash": ("sha256",),
@@ -57,7 +64,8 @@ def ported(arguments: Sequence[str]) -> list[str]:
         if not equals:  # python-fire, which reads img2dataset's commands, takes a bare option for a switch
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "True"
         if ANY not in accepted and value.lower() not in {each.lower() for each in accepted}:
-            raise UsageError(f"img2dataset's {name} {value} has no counterpart: leave it out.")
+            way = INSTEAD.get(dashed(name[2:]), "leave it out")
+            raise UsageError(f"img2dataset's {name} {value} has no counterpart: {way}.")
     return kept
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scraper.errors import UsageError
 from scraper.options.near import nearest
-from scraper.options.politeness import as_lines
+from scraper.options.politeness import as_lines, over
 from scraper.options.schema import Option, convert, find, names_of, options_of
 
 HOSTS = "hosts"
@@ -55,14 +55,26 @@ def merge(layers: Layers, kinds: Sequence[type], pipeline: str, others: Collecti
     known = names_of(each for kind in kinds for each in options_of(kind))
     values: dict[str, object] = {}
     if layers.stored:
-        values |= _taken(layers.stored, known, "{name}, as stored in the output folder,")
+        values = _taken(layers.stored, known, "{name}, as stored in the output folder,")
     if layers.config:
         path = Path(layers.config)
         said = _flattened(_read_toml(path), path.name, pipeline, others)
-        values |= _taken(said, known, f"{{name}} in {path.name}", from_file=f" in {path.name}")
+        values = _over(values, _taken(said, known, f"{{name}} in {path.name}", from_file=f" in {path.name}"))
     if layers.sets:
-        values |= _taken(_pairs(layers.sets), known, "--set {name}", from_file=" for --set")
-    return values | _taken(layers.typed, known, "--{name}")
+        values = _over(values, _taken(_pairs(layers.sets), known, "--set {name}", from_file=" for --set"))
+    return _over(values, _taken(layers.typed, known, "--{name}"))
+
+
+def _over(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
+    """A layer on what lies below it. Limits of hosts are laid over those of the same hosts only."""
+    values = {**before, **after}
+    if HOSTS in before and HOSTS in after:
+        values[HOSTS] = over(_listed_texts(before[HOSTS]), _listed_texts(after[HOSTS]))
+    return values
+
+
+def _listed_texts(value: object) -> list[str]:
+    return list(map(str, value)) if isinstance(value, tuple) else []
 
 
 def _taken(
@@ -122,7 +134,7 @@ def _flattened(
             own = {_spelled(key): value for key, value in table.items()}
             plain = {key: value for key, value in plain.items() if _spelled(key) not in own} | table
         elif name not in others:
-            near = nearest(name, [pipeline, *others])
+            near = nearest(name, [pipeline, *others, HOSTS])
             hint = f"; did you mean [{near}]?" if near else "."
             raise UsageError(f"There is no pipeline [{name}] for the table in {file}{hint}")
     return plain

@@ -12,13 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scraper.config import HostLimits, PolitenessConfig
+from scraper.config import OPT_OUTS, HostLimits, PolitenessConfig
 from scraper.errors import UsageError
+from scraper.options.near import nearest
 from scraper.options.schema import convert, find, names_of, option, options_of
 
 _GROUP = "Politeness"
 
 _PATTERN = re.compile(r"\*|(?:\*\.)?[^\s*/:@?#\[\]]+|\[[0-9A-Fa-f:.]+\]")
+
+DIRECTIVES = frozenset({*OPT_OUTS, "noarchive", "nocache", "nofollow", "nosnippet", "notranslate"})
+"""Directives that say no to something, each for itself: a misspelt one would be none that anybody heeds."""
 
 OFF = "off"
 """What ``--opt-outs`` says to take no directive for a no."""
@@ -91,8 +95,12 @@ def politeness(said: PolitenessOptions) -> PolitenessConfig:
             raise UsageError("--opt-outs off stands alone: leave it out, or what else is named.")
         opt_outs = ()
     for each in opt_outs:
-        if not re.fullmatch(r"[a-z][a-z-]*", each):
-            raise UsageError(f"--opt-outs {each!r} is no directive of X-Robots-Tag, such as noindex.")
+        if each not in DIRECTIVES:
+            near = nearest(each, DIRECTIVES)
+            hint = (
+                f"did you mean {near}?" if near else f"there are {', '.join(sorted(DIRECTIVES))}; off heeds none."
+            )
+            raise UsageError(f"--opt-outs: {each!r} is no directive of X-Robots-Tag; {hint}")
     return PolitenessConfig(
         limits=limits,
         hosts=_hosts(said.hosts, limits),
@@ -121,6 +129,9 @@ def _hosts(lines: Iterable[str], limits: HostLimits) -> dict[str, HostLimits]:
 def _of_hosts(text: str, limits: HostLimits) -> tuple[str, HostLimits]:
     """``'PATTERN name=value …'`` → the pattern and its limits; those not named are the run's own."""
     pattern, *pairs = text.replace(",", " ").split() or [""]
+    name, colon, port = pattern.rpartition(":")
+    if colon and port.isdigit() and _PATTERN.fullmatch(name):
+        raise UsageError(f"--hosts {pattern}: limits are those of a host on all its ports, so write {name}.")
     if not _PATTERN.fullmatch(pattern) or "=" in pattern:
         raise UsageError(
             f"--hosts {text!r} names no host: write example.com, '*.example.com' for all below it, or '*'."
@@ -140,7 +151,21 @@ def _of_hosts(text: str, limits: HostLimits) -> tuple[str, HostLimits]:
     own = LimitOptions(
         per_host=limits.per_host, delay=limits.delay_s, rate=limits.rate, bandwidth=limits.bandwidth
     )
-    return pattern.lower(), _limits(dataclasses.replace(own, **values))
+    try:
+        return pattern.lower(), _limits(dataclasses.replace(own, **values))
+    except UsageError as error:
+        raise UsageError(f"--hosts {pattern}: {error}") from None
+
+
+def over(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
+    """Lines of ``--hosts`` from two places: where both speak of a pattern, what was said later counts."""
+    said = tuple(after)
+    patterns = {_pattern_of(line) for line in said}
+    return (*(line for line in before if _pattern_of(line) not in patterns), *said)
+
+
+def _pattern_of(line: str) -> str:
+    return line.split(maxsplit=1)[0].lower() if line.split() else ""
 
 
 def as_lines(table: object, where: str) -> list[str]:

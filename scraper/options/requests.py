@@ -18,12 +18,13 @@ from scraper.options.schema import option
 from scraper.policies.addresses import parse_networks
 from scraper.policies.headers import NOT_IN_A_VALUE, TOKEN
 from scraper.policies.origins import origin
+from scraper.policies.robots import token_of
 from scraper.whatwg import normal
 
 _REQUESTS, _SAFETY = "Requests", "Safety"
 
 _NOT_IN_A_COMMENT = re.compile(r"[()\\\x00-\x1f\x7f]")  # RFC 9110 5.6.5
-_OURS_TO_SEND = {"content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
+_OURS_TO_SEND = {"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
 _SECRET = re.compile(r"auth|cookie|token|secret|key|sess|pass|sign|jwt|bearer|credential|csrf", re.IGNORECASE)
 _HOST = re.compile(r"[^\s*/:@?#\[\]=,]+|\[[0-9A-Fa-f:.]+\]")
 
@@ -94,11 +95,17 @@ def user_agent(said: RequestOptions) -> str:
             raise UsageError("--contact must be one line of text without parentheses, and not empty.")
         elif "://" in contact:
             contact = f"+{contact.strip()}"
+        elif "@" not in contact:
+            raise UsageError(f"--contact wants a URL or a mail address, not {contact!r}.")
         return f"scraper/{__version__} ({contact.strip()})"
     if contact is not None:
         raise UsageError("--contact goes into the default user agent: write it into --user-agent instead.")
     if not said.user_agent.strip() or NOT_IN_A_VALUE.search(said.user_agent):
         raise UsageError("--user-agent must be one line of text, and not empty.")
+    if not token_of(said.user_agent.strip()):
+        raise UsageError(
+            "--user-agent must begin with a name, by which robots.txt can speak of it, as in name/1.0."
+        )
     return said.user_agent.strip()
 
 

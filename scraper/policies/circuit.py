@@ -8,7 +8,8 @@ A host that says nothing but 429 works, and so is not counted out but slowed dow
 it is given up as well.
 
 While a circuit is open the host's rows wait; once it is given up they end without being asked. Either way one
-request at a time goes out as a probe, as long as there are rows, and any answer closes the circuit.
+request at a time goes out as a probe, as long as there are rows, and any answer closes the circuit. A host that
+has never answered is given up as soon as its circuit opens: of old links a third may be dead, and none comes back.
 
 Must never: remember a host that has not failed; have two probes of a host out.
 """
@@ -53,6 +54,7 @@ class Circuit:
 
     Attributes:
         is_open: it failed too often, and has not answered since.
+        last: how the last attempt failed.
         probe: the row that is out as a probe; None if none is.
         throttled_since: since when all it says is 429; None if that is not so.
     """
@@ -64,6 +66,7 @@ class Circuit:
         "_probe_at",
         "_wait_s",
         "is_open",
+        "last",
         "probe",
         "throttled_since",
     )
@@ -75,6 +78,7 @@ class Circuit:
         self._probe_at = 0.0
         self._give_up_at = 0.0
         self.is_open = False
+        self.last = ""
         self.probe: int | None = None
         self.throttled_since: float | None = None
 
@@ -146,13 +150,22 @@ class Circuits:
     def __repr__(self) -> str:
         return f"<Circuits {len(self._circuits)} hosts>"
 
-    def ended(self, host: str, class_: str, row: int, now: float) -> None:
-        """An attempt at ``host`` for ``row`` ended as ``class_``."""
+    def ended(self, host: str, class_: str, row: int, now: float, *, is_known: bool = True) -> None:
+        """An attempt at ``host`` for ``row`` ended as ``class_``.
+
+        Args:
+            host: who was asked.
+            class_: how it ended.
+            row: the row that was asked for.
+            now: when.
+            is_known: the host has answered before.
+        """
         circuit = self._circuits.get(host)
         if is_failing(class_):
             circuit = circuit or self._new(host)
             self._circuits.move_to_end(host)
-            circuit.failed(row, now, self._host_wait_s)
+            circuit.last = class_
+            circuit.failed(row, now, self._host_wait_s if is_known else 0.0)
             if circuit.is_open:
                 self._changed(host)
             return
@@ -169,6 +182,7 @@ class Circuits:
 
     def _new(self, host: str) -> Circuit:
         circuit = self._circuits[host] = Circuit(self._failures)
+        circuit.last = "http.429"
         if len(self._circuits) > HOSTS_FAILING:
             self._circuits.popitem(last=False)
         return circuit

@@ -65,6 +65,11 @@ class Gate:
         self._last: Parked | None = None
 
     @property
+    def name(self) -> str:
+        """Who shares it, for people."""
+        return ""
+
+    @property
     def opens_at(self) -> float:
         """When the gap after the last start is over."""
         return self.last_start + self.gap_s

@@ -45,6 +45,11 @@ class Group(Gate):
         self.members = 0
         self.is_bound = True
 
+    @property
+    def name(self) -> str:
+        """Its key."""
+        return self.key
+
     def __repr__(self) -> str:
         return f"<Group {self.key}: {self.out} of {self.limit} out>"
 

@@ -196,7 +196,9 @@ class Pace:
                 "--delay": self._limits.delay_s,
             }
             return next((reason for reason, seconds in reasons.items() if seconds == gap), "--rate")
-        return self._cut_by if self.window < self._limits.per_host else ""
+        if self.window < self._limits.per_host and self._cut_by:
+            return self._cut_by
+        return "--bandwidth" if self._limits.bandwidth else ""
 
     def _is_slower(self, latency_s: float) -> bool:
         """Note how long an answer took. True if answers take much longer than they used to.

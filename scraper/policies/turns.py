@@ -124,18 +124,15 @@ class Turns:
 
     def waiting(self, host: str) -> int:
         """Requests of ``host`` that are queued or deferred."""
-        entry = self._hosts.get(host)
-        return len(entry.queue) + entry.deferred if entry else 0
+        return len(entry.queue) + entry.deferred if (entry := self._hosts.get(host)) else 0
 
     def held_until(self, host: str) -> float:
         """Until when ``host`` is to be left alone; in the past if it is not."""
-        entry = self._hosts.get(host)
-        return entry.held_until if entry else -NEVER
+        return entry.held_until if (entry := self._hosts.get(host)) else -NEVER
 
     def gates_of(self, host: str) -> tuple[Gate, ...]:
         """The gates of a host of which there is anything; none of another."""
-        entry = self._hosts.get(host)
-        return entry.gates if entry else ()
+        return entry.gates if (entry := self._hosts.get(host)) else ()
 
     def add(
         self, host: str, request: Request, now: float, *, front: bool = False, not_before: float = 0.0
@@ -244,9 +241,8 @@ class Turns:
         return self._times[0][0] if self._times else None
 
     def next_name(self) -> str:
-        """Whose time that is: a host, or of a gate nobody's; empty if there is none."""
-        whose = self._times[0][2] if self._times else None
-        return whose.name if isinstance(whose, _Host) else ""
+        """Whose time that is: a host, or what shares a gate; empty if there is none."""
+        return self._times[0][2].name if self._times else ""
 
     def _entry(self, host: str) -> _Host:
         entry = self._hosts.get(host)

@@ -102,6 +102,9 @@ def _where(report: Report) -> Iterator[str]:
     out = escaped(shlex.quote(str(report.out)))
     if (report.out / "report.html").is_file():
         yield f"  look at      {escaped(str(report.out / 'report.html'))}"
+    for one in report.failures:
+        if one.of.name == "address.blocked" and one.samples:
+            yield f"  not dialled  {escaped(one.samples[0].message)}"
     if report.failed:
         yield f"  failed rows  scraper results {out} --state failed"
     if report.may_be_asked_again and report.started_by == "command":

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -273,10 +274,10 @@ async def test_a_disk_that_never_answers_ends_the_run(tmp_path: Path, monkeypatc
 async def test_a_fetch_that_no_limit_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were every limit of the fetch to fail, its row still ends, as timeout.total, and so does the run."""
 
-    async def never(self: Fetcher, request: Request) -> object:
+    async def never(self: Fetcher, request: Request, *more: Any, **others: Any) -> object:
         if request.row == 1:
             await asyncio.get_running_loop().create_future()
-        return await real(self, request)
+        return await real(self, request, *more, **others)
 
     real = Fetcher.fetch
     monkeypatch.setattr(Fetcher, "fetch", never)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scraper._version import HOMEPAGE, __version__
 from scraper.cli import main, voice
 from scraper.cli.job import Job, resume, understand
 from scraper.cli.parse import parse
@@ -311,7 +312,8 @@ def test_a_dry_run_reads_and_writes_nothing(
     settings = dict(line.split(maxsplit=1) for line in shown.partition("Settings:\n")[2].splitlines() if line)
     expected = {"image-size": "256", "encode-quality": "95", "timeout": "60s", "max-bytes": "64M",
                 "connect-timeout": "10s", "resize-only-if-bigger": "false", "robots": "obey", "per-host": "8",
-                "user-agent": "scraper/VERSION (+URL)", "allow-net": "-", "host-wait": "60s"}  # fmt: skip
+                "user-agent": f"scraper/{__version__} (+{HOMEPAGE})", "allow-net": "-",
+                "host-wait": "60s"}  # fmt: skip
     assert expected == {name: settings[name] for name in expected}
     assert settings["workers"].isdigit()
     assert "Authorization: ***" in shown

@@ -299,6 +299,7 @@ def test_a_probe_that_is_cancelled_makes_way_for_another(tmp_path: Path) -> None
             await frontier.admit([row(n) for n in range(4)])
             async with frontier.lease() as request:
                 assert request is not None
+                frontier.hosts.ended("a.example", "ok", row=request.row, began=0.0, latency_s=0.1)
                 frontier.hosts.ended("a.example", "connect.refused", row=request.row, began=0.0)
             async with frontier.lease() as request:
                 assert asyncio.get_running_loop().time() == 5.0
@@ -514,5 +515,23 @@ def test_nothing_is_sent_to_a_host_that_is_left_alone(tmp_path: Path) -> None:
                 assert frontier.hosts.send("b.example") == 0.0
                 await asyncio.sleep(5.0)
                 assert frontier.hosts.send("a.example") == 0.0
+
+    run_virtual(main())
+
+
+def test_a_stranger_that_fails_is_not_waited_for(tmp_path: Path) -> None:
+    """Of a host that never answered the rows end at once; the time to wait is for those that did."""
+
+    async def main() -> None:
+        async with open_frontier(tmp_path, PolitenessConfig(host_failures=1, host_wait_s=600)) as frontier:
+            await frontier.admit([row(n) for n in range(3)])
+            async with frontier.lease() as request:
+                assert request is not None
+                frontier.hosts.ended("a.example", "connect.refused", row=request.row, began=0.0)
+            async with frontier.lease() as request:
+                assert request is not None
+                assert frontier.is_given_up(request)
+                assert frontier.hosts.why_waiting("a.example") == "fails: connect.refused"
+            assert asyncio.get_running_loop().time() == 0.0
 
     run_virtual(main())

@@ -98,7 +98,7 @@ def test_the_table_of_hosts_stands_beside_those_of_pipelines(tmp_path: Path) -> 
         ("", "--hosts '' names no host: write example.com, '*.example.com' for all below it, or '*'."),
         ("per_host=2", "--hosts 'per_host=2' names no host: write example.com,"),
         ("http://a.test/ per_host=2", "--hosts 'http://a.test/ per_host=2' names no host: write example.com,"),
-        ("a.test:8080 per_host=2", "--hosts 'a.test:8080 per_host=2' names no host: write example.com,"),
+        ("a.test:8080 per_host=2", "--hosts a.test:8080: limits are those of a host on all its ports"),
         ("a.*.test per_host=2", "--hosts 'a.*.test per_host=2' names no host: write example.com,"),
         ("**.test per_host=2", "--hosts '**.test per_host=2' names no host: write example.com,"),
         (
@@ -110,11 +110,11 @@ def test_the_table_of_hosts_stands_beside_those_of_pipelines(tmp_path: Path) -> 
         ("a.test perhost=2", "There is no option 'perhost' for the host a.test; did you mean per-host?"),
         ("a.test robots=ignore", "There is no option 'robots' for the host a.test"),
         ("a.test per_host=2.5", "per-host of the host a.test wants a whole number, not '2.5'."),
-        ("a.test per_host=0", "--per-host must be at least 1."),
+        ("a.test per_host=0", "--hosts a.test: --per-host must be at least 1."),
         ("a.test delay=-1s", "delay of the host a.test: '-1s' is no time; write 500ms, 30, 30s, 2m or 1h."),
-        ("a.test rate=-1", "--rate must be 0 or more."),
-        ("a.test rate=inf", "--rate must be 0 or more."),
-        ("a.test rate=nan", "--rate must be 0 or more."),
+        ("a.test rate=-1", "--hosts a.test: --rate must be 0 or more."),
+        ("a.test rate=inf", "--hosts a.test: --rate must be 0 or more."),
+        ("a.test rate=nan", "--hosts a.test: --rate must be 0 or more."),
         ("a.test delay=1 delay=2", "--hosts a.test: delay is given twice."),
     ],
 )
@@ -187,8 +187,9 @@ def test_all_opt_outs_count_where_nothing_is_said() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"opt_outs": "no ai"}, "--opt-outs 'no ai' is no directive of X-Robots-Tag, such as noindex."),
-        ({"opt_outs": "bot: noai"}, "--opt-outs 'bot: noai' is no directive of X-Robots-Tag, such as noindex."),
+        ({"opt_outs": "no ai"}, "--opt-outs: 'no ai' is no directive of X-Robots-Tag; did you mean noai?"),
+        ({"opt_outs": "bot: noai"}, "--opt-outs: 'bot: noai' is no directive of X-Robots-Tag; there are noai,"),
+        ({"opt_outs": "noia"}, "--opt-outs: 'noia' is no directive of X-Robots-Tag; did you mean noai?"),
         ({"opt_outs": "off,noai"}, "--opt-outs off stands alone: leave it out, or what else is named."),
         ({"robots": "no"}, "robots is one of obey, ignore; 'no' is not."),
         ({"pace": "slow"}, "pace is one of adaptive, fixed; 'slow' is not."),
@@ -206,3 +207,11 @@ def test_values_that_none_could_have_are_refused(settings: dict[str, object], se
     with pytest.raises(UsageError) as refused:
         said(**settings)
     assert str(refused.value).startswith(sentence)
+
+
+def test_limits_of_hosts_are_laid_over_those_of_the_same_hosts_only(tmp_path: Path) -> None:
+    """What the command line says of one host leaves what the file says of the others."""
+    file = tmp_path / "run.toml"
+    file.write_text('[hosts."a.test"]\ndelay = "1s"\n[hosts."b.test"]\nper_host = 2\n')
+    layers = Layers({"hosts": ["B.test per_host=3"]}, [], str(file))
+    assert merge(layers, [PolitenessOptions], "images")["hosts"] == ("a.test delay=1s", "B.test per_host=3")
