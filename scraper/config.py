@@ -78,6 +78,7 @@ class HostLimits:
         _require(self.per_host >= 1, "--per-host must be at least 1.")
         _require(self.delay_s >= 0, "--delay must be 0 or more.")
         _require(0 <= self.rate < math.inf, "--rate must be 0 or more.")
+        _require(not self.rate or self.rate >= 1e-6, "--rate must be 0, or at least one request in eleven days.")
         _require(self.bandwidth >= 0, "--bandwidth must be 0 or more.")
 
 

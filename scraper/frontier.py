@@ -44,6 +44,7 @@ class FrontierStatistics(NamedTuple):
         queued: requests that wait for their host's turn only.
         out: requests leased.
         deferred: requests that wait for a time.
+        waits: something will go on by itself, at a time that is known.
         spilled: rows in the backlog.
         idle: workers that wait for a request.
     """
@@ -52,6 +53,7 @@ class FrontierStatistics(NamedTuple):
     queued: int
     out: int
     deferred: int
+    waits: bool
     spilled: int
     idle: int
 
@@ -102,7 +104,7 @@ class Frontier:
     def statistics(self) -> FrontierStatistics:
         """A snapshot, O(1)."""
         turns = self._turns
-        counts = (turns.hosts, turns.queued, turns.out, turns.deferred)
+        counts = (turns.hosts, turns.queued, turns.out, turns.deferred, turns.next_time() is not None)
         return FrontierStatistics(*counts, spilled=self._windows.spilled.rows, idle=len(self._idle))
 
     # The list's side.

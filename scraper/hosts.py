@@ -19,6 +19,10 @@ from scraper.policies.groups import Group, Groups
 from scraper.policies.pace import Pace, PaceSnapshot, Throttle
 from scraper.policies.turns import NO_HOST, Turns
 
+LONGEST_S = 5.0
+"""Longest time that a request waits with its connection: servers close one that is idle for longer, and it keeps a
+worker. Only a robots.txt that lies elsewhere comes to that, whose host has turns of its own."""
+
 
 class Hosts:
     """The hosts of one run. A host is ``Request.host`` throughout; times are the loop's.
@@ -118,12 +122,18 @@ class Hosts:
         """Let no request of ``host`` go out before ``reopen``: its robots.txt is being asked for."""
         self.turns.shut(host, self._now())
 
-    def reopen(self, host: str) -> None:
-        """Let requests of ``host`` go out again."""
-        for gate in self.turns.gates_of(host):
-            gate.start_before = gate.last_start  # robots.txt was asked for in the place of whoever waits for it
+    def reopen(self, host: str, *, asked: bool) -> None:
+        """Let requests of ``host`` go out again. ``asked``: in the place of whoever waited for its robots.txt."""
+        for gate in self.turns.gates_of(host) if asked else ():
+            gate.start_before = gate.last_start
         self.turns.reopen(host)
         self._moved()
+
+    def is_slow(self, host: str) -> bool:
+        """Whether nothing, or one request at a time, goes to ``host`` just now, as far as is known."""
+        group, circuit = self.group(host), self.circuits.get(host)
+        is_held = self.turns.held_until(host) > self._now() or (circuit is not None and circuit.is_open)
+        return is_held or group.gap_s > 0 or not (group.pace and group.pace.answers)
 
     def why_waiting(self, name: str) -> str:
         """Why nothing goes out to a host or a group of that name, for people; empty where that is not known."""
@@ -139,15 +149,15 @@ class Hosts:
         be sent without one.
 
         Raises:
-            Postponed: the host has asked to be left alone meanwhile.
+            Postponed: the host has asked to be left alone meanwhile, or it would be long.
         """
         now = self._now()
-        if self.turns.held_until(host) > now:
-            raise Postponed(
-                "host.unavailable", "The host asked to be left alone while a connection was being made."
-            )
+        if (left_s := self.turns.held_until(host) - now) > 0:
+            raise Postponed("host.unavailable", f"{host} asked to be left alone.", retry_after_s=left_s)
         gates = self.turns.gates_of(host) or (self.group(host),)  # of robots.txt elsewhere nothing is leased
         wait_s = max(gate.sent_at + gate.gap_s - now if gate.gap_s else 0.0 for gate in gates)
+        if wait_s > LONGEST_S:
+            raise Postponed("host.unavailable", f"It is not the turn of {host}.", retry_after_s=wait_s)
         if wait_s <= 0:
             for gate in gates:
                 if gate.gap_s:

@@ -53,6 +53,12 @@ class HostRecord(NamedTuple):
         return gaps / self.active_s if gaps > 0 and self.active_s >= SHORTEST_S else 0.0
 
 
+LONGEST_HOLD_S = 31 * 86_400.0
+"""A hold for longer than a month is no server's word that anybody waits for, but a clock that was set back."""
+
+MOST_HOLDS = 100_000
+"""Those that last longest: some 20 MB."""
+
 _COLUMNS = ", ".join(HostRecord._fields)
 _ADDED = ("requests", "throttled", "refused", "bytes", "active_s", "stretches")
 _INSERT = f"""
@@ -62,26 +68,38 @@ _INSERT = f"""
 """  # noqa: S608 - constants
 
 
+_HOLD = """
+    INSERT INTO holds VALUES (?, ?) ON CONFLICT (origin) DO UPDATE SET until = max(until, excluded.until)
+"""
+_HOLDS = """
+    SELECT origin, until FROM holds WHERE until > ? AND until < ?
+    AND typeof(origin) = 'text' AND typeof(until) = 'real' ORDER BY until DESC LIMIT ?
+"""
+_KINDS = (str, int, int, int, int, (int, float), int, (int, float), int, str)
+"""What the columns of ``hosts`` hold in a file of ours: somebody else may have made it."""
+
+
 def keep_hosts(db: Connection, records: Sequence[HostRecord], holds: Holds, now: float) -> None:
     """Add to the records, and note the holds, within the caller's transaction; holds that are over go."""
     if records:
         db.executemany(_INSERT, records)
     if holds:
-        db.executemany("INSERT OR REPLACE INTO holds VALUES (?, ?)", list(holds.items()))
+        db.executemany(_HOLD, list(holds.items()))
         db.execute("DELETE FROM holds WHERE until <= ?", (now,))
 
 
 def holds_of(db: Connection, now: float) -> Holds:
-    """The hosts that are not to be asked yet."""
-    return dict(db.execute("SELECT origin, until FROM holds WHERE until > ?", (now,)).fetchall())
+    """The hosts that are not to be asked yet, as far as that can be true: the file is another's word."""
+    return dict(db.execute(_HOLDS, (now, now + LONGEST_HOLD_S, MOST_HOLDS)).fetchall())
 
 
 def to_show(limit: int) -> tuple[str, tuple[int]]:
     """A query for the hosts to show: those that held a run back, then those that were asked most."""
     order = "why = '' AND throttled = 0, throttled DESC, requests DESC, host"
-    return f"SELECT {_COLUMNS} FROM hosts WHERE requests OR refused ORDER BY {order} LIMIT ?", (limit,)  # noqa: S608
+    sql = f"SELECT {_COLUMNS} FROM hosts WHERE requests OR refused ORDER BY {order} LIMIT ?"  # noqa: S608 - constants
+    return sql, (limit,)
 
 
 def records(rows: Iterator[tuple[object, ...]]) -> list[HostRecord]:
     """What ``to_show`` finds."""
-    return [HostRecord(*row) for row in rows]  # type: ignore[arg-type] # the table's own column types
+    return [HostRecord(*row) for row in rows if all(map(isinstance, row, _KINDS))]  # type: ignore[arg-type] # just seen

@@ -29,7 +29,7 @@ from weakref import WeakValueDictionary
 
 from scraper.answers import Answer, Ask, Failed, Fetched, Redirected
 from scraper.database import Database, is_damage
-from scraper.errors import FetchFailed, OutOfResources, SinkFailed, in_family
+from scraper.errors import FetchFailed, OutOfResources, Postponed, SinkFailed, in_family
 from scraper.policies.robots import ANYTHING, MAX_BYTES, Rules, after_status, beginning, parse
 from scraper.policies.urls import check
 from scraper.records import Request
@@ -110,7 +110,9 @@ class _Known:
         known.error = error
         known.failures = 1 + (before.failures if before else 0)
         known.lasts_s = HOST_WAIT_S
-        if error.class_ == "robots.unreachable":
+        if isinstance(error, Postponed):
+            known.lasts_s = max(HOST_WAIT_S, error.retry_after_s or 0.0)
+        elif error.class_ == "robots.unreachable":
             wait_s = min(FIRST_WAIT_S * 2.0 ** min(known.failures - 1, 10), LAST_WAIT_S)
             known.lasts_s = max(wait_s, error.retry_after_s or 0.0)
         return known
@@ -167,10 +169,10 @@ class Robots(Database):
         self._known.move_to_end(origin)
         return known.verdict(str(url), left_s)
 
-    async def learn(self, request: Request, ask: Ask) -> None:
+    async def learn(self, request: Request, ask: Ask) -> bool:
         """Learn what holds for the origin of ``request.asked``: there is a verdict then, if only for a moment.
 
-        Called for several requests of an origin at once, it asks once.
+        Called for several requests of an origin at once, it asks once. Returns whether this call asked.
 
         Args:
             request: whose turn this takes.
@@ -182,14 +184,15 @@ class Robots(Database):
         try:
             url = check(request.asked)
         except FetchFailed:
-            return
+            return False
         origin = f"{url.scheme}://{url.host_port_subcomponent}"
         async with self._learning.setdefault(origin, asyncio.Lock()):
             before = self._known.get(origin)
             if before is not None and before.left_s(self._now()):
-                return
+                return False
             known = await self._call(lambda: self._recall(origin))
             self._hold(origin, known or await self._asked(origin, request, ask, before))
+            return known is None
 
     async def _asked(self, origin: str, request: Request, ask: Ask, before: _Known | None) -> _Known:
         # It has no URL of a row: so nothing that the user gave for a row's URL belongs to it (policies.origins).
@@ -297,7 +300,7 @@ def _found(answer: Fetched | Answer, *, is_redirected: bool) -> tuple[int, bytes
     if error.class_ == f"http.{status}" and after_status(status) == "allow":
         return status, b""
     is_own = not is_redirected and any(in_family(error.class_, family) for family in _OWN)
-    if is_own or isinstance(error, OutOfResources):
+    if is_own or isinstance(error, OutOfResources | Postponed):
         return error
     return FetchFailed(
         "robots.unreachable",

@@ -23,6 +23,9 @@ from scraper.policies.spilled import Spilled, weight
 from scraper.policies.turns import NO_HOST
 from scraper.records import Request
 
+SLOW_WINDOW = 4
+"""Rows in memory of a host that is kept back or has a gap, or of which nothing is known yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -114,7 +117,7 @@ class Windows:
         host = request.host
         if host not in self.spilled:
             mine = self._turns.waiting(host)
-            if host == NO_HOST or (mine < self._window and self._has_room(host)):
+            if host == NO_HOST or (mine < self._window_of(host) and self._has_room(host)):
                 self.enter(request)
                 self._turns.add(host, request, now)
                 return True
@@ -122,6 +125,14 @@ class Windows:
                 self.spilled.absent(host, self._hosts.group(host).key)
         self.spilled.go(host, weight(request))
         return False
+
+    def _window_of(self, host: str) -> int:
+        """How many rows of a host may be in memory: few of one that is slow, where there is not much room left.
+
+        Else 160 hosts with a delay of ten seconds would fill the memory, and nobody behind them be asked.
+        """
+        is_slow = self.rows >= self._total // 4 and self._hosts.is_slow(host)
+        return min(self._window, SLOW_WINDOW) if is_slow else self._window
 
     def _has_room(self, host: str) -> bool:
         """Whether a group's window is full matters only once there is much in memory."""
@@ -149,7 +160,7 @@ class Windows:
         """There is less of a host in memory, or of its group: is it time to reload?"""
         if not self.spilled.rows or host == NO_HOST:
             return
-        if host in self.spilled and self._turns.waiting(host) <= self._window // 2:
+        if host in self.spilled and self._turns.waiting(host) <= self._window_of(host) // 2:
             self.spilled.want(host)
         group = self._hosts.group(host)
         if group.waiting <= self._window:
@@ -162,7 +173,7 @@ class Windows:
             if room <= 0 or space <= 0 or (host := self.spilled.next()) is None:
                 return  # each row that ends comes by here again
             each = max(1, self.spilled.size // self.spilled.rows)
-            limit = max(1, min(room, self._window - self._turns.waiting(host), space // each))
+            limit = max(1, min(room, self._window_of(host) - self._turns.waiting(host), space // each))
             self.rows += limit
             self._size += limit * each
             self._backlog.pull(host, limit).add_done_callback(partial(self._reloaded, host, limit, limit * each))

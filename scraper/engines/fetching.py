@@ -33,6 +33,9 @@ from scraper.records import NO_TIMINGS, Request, Result
 HOSTS_METERED = 1_000
 """Hosts that progress tells apart, the latest; a broad crawl has more, and nobody reads more."""
 
+_UNASKED = frozenset({"robots.disallowed", "host.unavailable"})
+"""Ends of rows that were not asked, whatever was asked for them."""
+
 _REFUSALS = frozenset({"optout.header"})
 """Ends of rows that were asked by which a host says that it does not want them kept."""
 
@@ -86,14 +89,14 @@ class Fetching:
         since = asyncio.get_running_loop().time()
         barred, was_asked = self._manners.bar(request), False
         if barred is NotYet.UNKNOWN:
-            barred, was_asked = await self._manners.learn(request, self._ask_robots) or NotYet.UNREACHED, True
+            barred, was_asked = await self._manners.learn(request, self._ask_robots), True
         if isinstance(barred, NotYet):
             self._frontier.readmit(request, front=True)
             return None
         if barred is not None:
-            return await self._failed(
-                request, Failed(barred, NO_TIMINGS, request.asked), since, was_asked=was_asked
-            )
+            failed = Failed(barred, NO_TIMINGS, request.asked)
+            was_asked = was_asked and barred.class_ not in _UNASKED
+            return await self._failed(request, failed, since, was_asked=was_asked)
         throttles = self._frontier.hosts.throttles(request.host)
         answer = await self._hop(partial(self._fetcher.fetch, throttles=throttles), request)
         match answer:

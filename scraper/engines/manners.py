@@ -65,28 +65,30 @@ class Manners:
         for host, seconds in left_of(holds).items():
             self._leave_alone(host, seconds)
 
-    async def learn(self, request: Request, ask: Ask) -> FetchFailed | None:
-        """Ask for the robots.txt that holds for the request, in its turn; no other request of the host goes out.
+    async def learn(self, request: Request, ask: Ask) -> FetchFailed | NotYet | None:
+        """Learn what robots.txt says of the request, in its turn; no other request of the host goes out meanwhile.
 
         Returns:
-            Why it could not be learned, which is how this attempt of the row has failed.
+            Why the request is not to be made. None if it may be, in this same turn.
 
         Raises:
             SinkFailed: the disk on which it is kept refuses.
         """
         assert self._robots is not None
-        host = request.host
+        host, asked = request.host, True
         self._hosts.shut(host)
         try:
-            await self._robots.learn(request, ask)
+            asked = await self._robots.learn(request, ask)
             verdict = self._robots.verdict(request)
             if verdict is not None and verdict.crawl_delay_s:
                 self._hosts.crawl_delay(host, verdict.crawl_delay_s)
         finally:
-            self._hosts.reopen(host)
-        if (left_s := self._closed_s(host)) > 0:
-            return self._too_long(left_s)
-        return verdict.error if verdict is not None else None
+            self._hosts.reopen(host, asked=asked)
+        error = verdict.error if verdict is not None else None
+        if error is not None and error.class_ != "host.unavailable":
+            return error
+        barred = self._barred(request)
+        return NotYet.UNREACHED if asked and barred is None else barred
 
     def bar(self, request: Request) -> FetchFailed | NotYet | None:
         """Why the request is not to be made; None if it may be."""

@@ -73,7 +73,7 @@ class Movement:
             return Wait.PAUSE
         if frontier.queued == 0 and self._rows.is_wanted:
             return Wait.LIST
-        return Wait.TIME if frontier.deferred else Wait.UNKNOWN
+        return Wait.TIME if frontier.waits else Wait.UNKNOWN
 
     async def state(self) -> Mapping[str, object]:
         """Queues, permits and workers as they are."""

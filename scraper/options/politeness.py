@@ -24,6 +24,9 @@ _PATTERN = re.compile(r"\*|(?:\*\.)?[^\s*/:@?#\[\]]+|\[[0-9A-Fa-f:.]+\]")
 DIRECTIVES = frozenset({*OPT_OUTS, "noarchive", "nocache", "nofollow", "nosnippet", "notranslate"})
 """Directives that say no to something, each for itself: a misspelt one would be none that anybody heeds."""
 
+LEAST_BANDWIDTH = 1024
+"""Slower, one piece of a body takes so long that the run looks stuck."""
+
 OFF = "off"
 """What ``--opt-outs`` says to take no directive for a no."""
 
@@ -113,6 +116,8 @@ def politeness(said: PolitenessOptions) -> PolitenessConfig:
 
 
 def _limits(said: LimitOptions) -> HostLimits:
+    if 0 < said.bandwidth < LEAST_BANDWIDTH:
+        raise UsageError("--bandwidth must be 0 for no bound, or at least 1k.")
     return HostLimits(said.per_host, said.delay, said.rate, said.bandwidth)
 
 

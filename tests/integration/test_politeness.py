@@ -348,7 +348,7 @@ async def test_retry_after_outlives_the_run(tmp_path: Path) -> None:
         words = (urls_of(served.hosts[0], 4), "--per-host", "1")
         run = await scraper(tmp_path, *words)
         while not await asyncio.to_thread(holds_in, tmp_path / "out"):
-            assert run.returncode is None
+            assert run.returncode is None, (await run.communicate())[1]
             await asyncio.sleep(0.01)
         run.send_signal(signal.SIGKILL)
         assert await run.wait() == -signal.SIGKILL

@@ -91,3 +91,36 @@ async def test_a_ledger_of_version_3_is_read_and_upgraded(tmp_path: Path) -> Non
         assert reader.treatment(5) == [record()]
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+
+async def test_a_shorter_hold_does_not_take_the_place_of_a_longer_one(tmp_path: Path) -> None:
+    """An answer that was under way may ask for less than the one before it."""
+    path, now = tmp_path / "ledger.sqlite", time.time()
+    await committed(path, holds={"a.example": now + 300})
+    await committed(path, holds={"a.example": now + 20})
+    assert await committed(path) == {"a.example": now + 300}
+
+
+async def test_holds_and_hosts_that_nobody_of_ours_wrote_are_passed_over(tmp_path: Path) -> None:
+    """Of another kind, or so far away that a clock must have been set back: they hold nobody up."""
+    path, now = tmp_path / "ledger.sqlite", time.time()
+    await committed(path, [record()], {"a.example": now + 60})
+    with sqlite3.connect(path) as db:
+        for origin, until in (("b", "soon"), ("c", b"x"), ("d", float("inf")), ("e", 1e300), (b"f", now + 60)):
+            db.execute("INSERT INTO holds VALUES (?, ?)", (origin, until))
+        db.execute("INSERT INTO hosts SELECT 'x', 'abc', 1, 0, 0, 1.0, 1, 0.0, 2, ''")
+        db.execute("INSERT INTO hosts SELECT 'y', 1, 1, 0, 0, 'z', 1, 0.0, 2, x'00'")
+    assert await committed(path) == {"a.example": now + 60}
+    with LedgerReader(path) as reader:
+        assert reader.treatment(9) == [record()]
+
+
+async def test_hosts_that_held_a_run_back_are_shown_first(tmp_path: Path) -> None:
+    """However little they were asked: that is why. One that was never asked, and refused nothing, is not shown."""
+    path = tmp_path / "ledger.sqlite"
+    slow = record("slow.example", requests=1, throttled=0, why="Retry-After")
+    many = [record(f"{n}.example", requests=100 + n, throttled=0) for n in range(5)]
+    await committed(path, [*many, slow, record("never.example", requests=0, throttled=0)])
+    with LedgerReader(path) as reader:
+        assert [each.host for each in reader.treatment(2)] == ["slow.example", "4.example"]
+        assert len(reader.treatment(99)) == 6
