@@ -52,8 +52,8 @@ class LimitOptions:
 
     per_host: int = option(_limit("per_host"), group=_GROUP)
     delay: float = option(_limit("delay_s"), unit="time", group=_GROUP)
-    rate: float = option(_limit("rate"), group=_GROUP)
-    bandwidth: int = option(_limit("bandwidth"), unit="size", group=_GROUP)
+    rate: float = option(_limit("rate"), group=_GROUP, shown="no bound")
+    bandwidth: int = option(_limit("bandwidth"), unit="size", group=_GROUP, shown="no bound")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
