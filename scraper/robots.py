@@ -21,7 +21,7 @@ import sqlite3
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -55,6 +55,12 @@ decided elsewhere, for all its requests alike."""
 
 MARGIN_S = 0.1
 """Rows come back so much later than what they wait for: their clock is another one."""
+
+UNKEPT, UNKEPT_S = 256, 1.0
+"""What was learned is written after so many, or so long; a crash costs no more than asking those again."""
+
+PARSED_AT_ONCE = 16 * 1024
+"""Bytes of a robots.txt that is parsed on the loop: some milliseconds. Most have less than one kilobyte."""
 
 _ENTRY_BYTES = 1_000
 _OWN = ("dns", "connect.refused", "connect.timeout", "tls", "address", "url")
@@ -145,13 +151,19 @@ class Robots(Database):
         self._known: OrderedDict[str, _Known] = OrderedDict()  # the one that was used last is last
         self._bytes = 0
         self._learning: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._may_recall = True  # the file holds what memory does not
+        self._unkept: list[tuple[str, float, int, bytes]] = []
+        self._kept_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Robots {self.path.name}: {len(self._known)} origins, about {self._bytes} bytes>"
 
     async def __aexit__(self, *error: object) -> None:
         with contextlib.suppress(SinkFailed):  # all that is lost is what can be asked again
-            await super().__aexit__(*error)
+            try:
+                await self._keep_all()
+            finally:
+                await super().__aexit__(*error)
 
     def verdict(self, request: Request) -> Verdict | None:
         """Whether ``request.asked`` may be asked for; None if that must be learned first.
@@ -190,7 +202,10 @@ class Robots(Database):
             before = self._known.get(origin)
             if before is not None and before.left_s(self._now()):
                 return False
-            known = await self._call(lambda: self._recall(origin))
+            known = None
+            if self._may_recall:
+                await self._keep_all()
+                known = await self._call(lambda: self._recall(origin))
             self._hold(origin, known or await self._asked(origin, request, ask, before))
             return known is None
 
@@ -207,7 +222,19 @@ class Robots(Database):
         if isinstance(found, FetchFailed):
             return _Known.failed(at, found, before)
         status, body = found
-        return await self._call(lambda: self._keep(origin, at, status, body))
+        self._unkept.append((origin, at, status, body))
+        if len(self._unkept) >= UNKEPT or at - self._kept_at >= UNKEPT_S:
+            self._kept_at = at
+            await self._keep_all()
+        if len(body) > PARSED_AT_ONCE:
+            return await self._call(lambda: self._understood(at, status, body))
+        return self._understood(at, status, body)
+
+    async def _keep_all(self) -> None:
+        """Write what was learned: together, for a trip to the thread costs as much as a request."""
+        learned, self._unkept = self._unkept, []
+        if learned:
+            await self._call(lambda: self._keep(learned))
 
     def _hold(self, origin: str, known: _Known) -> None:
         """Put it into memory, and whatever was not used for the longest time out of it."""
@@ -218,8 +245,9 @@ class Robots(Database):
         while len(self._known) > HELD_ORIGINS or (self._bytes > HELD_BYTES and len(self._known) > 1):
             _, gone = self._known.popitem(last=False)
             self._bytes -= gone.size
+            self._may_recall = True
 
-    # From here on: in the thread, parsing too, which takes a quarter of a second for the longest robots.txt.
+    # From here on: in the thread; parsing too where it is long, which takes up to a quarter of a second.
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -248,6 +276,7 @@ class Robots(Database):
         if db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall() != [(_TABLE,)]:
             return False
         db.execute("DELETE FROM robots WHERE NOT fetched_at > ?", (self._now() - KEPT_S,))
+        self._may_recall = db.execute("SELECT 1 FROM robots LIMIT 1").fetchone() is not None
         return True
 
     def _remake(self) -> None:
@@ -275,12 +304,19 @@ class Robots(Database):
             return None
         return self._understood(at, status, body)
 
-    def _keep(self, origin: str, at: float, status: int, body: bytes) -> _Known:
-        row = (origin, at, status, zlib.compress(body, 1))
-        self._despite_damage(
-            lambda: self._connection().execute("INSERT OR REPLACE INTO robots VALUES (?, ?, ?, ?)", row)
-        )
-        return self._understood(at, status, body)
+    def _keep(self, learned: Sequence[tuple[str, float, int, bytes]]) -> None:
+        rows = [(origin, at, status, zlib.compress(body, 1)) for origin, at, status, body in learned]
+
+        def insert() -> None:
+            db = self._connection()
+            db.execute("BEGIN")
+            try:
+                db.executemany("INSERT OR REPLACE INTO robots VALUES (?, ?, ?, ?)", rows)
+            finally:
+                if db.in_transaction:
+                    db.execute("COMMIT")
+
+        self._despite_damage(insert)
 
     def _understood(self, at: float, status: int, body: bytes) -> _Known:
         return _Known(at, parse(body, self._token) if after_status(status) == "parse" else ANYTHING)
