@@ -247,6 +247,10 @@ class Fetcher:
             return await respond()
         except FOREIGN_ASKING as error:
             raise failure_of(error, hop) from error
+        except AttributeError as error:  # asyncio's until Python 3.11.4, for a bad certificate within a tunnel
+            if terms.proxy is None:
+                raise
+            raise FetchFailed("tls.handshake", "The TLS handshake failed in the proxy's tunnel.") from error
 
     async def _take(
         self, request: Request, response: aiohttp.ClientResponse, hop: Hop, reading: _Reading

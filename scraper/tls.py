@@ -104,6 +104,7 @@ def _context(
     authorities: _File, certificate: _File | None = None, key: _File | None = None, *, verified: bool = True
 ) -> ssl.SSLContext:
     context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # which Debian's Python leaves to OpenSSL's own floor
     context.set_alpn_protocols(("http/1.1",))  # as aiohttp's own
     if authorities.path:
         _believe(context, authorities.path)

@@ -571,7 +571,8 @@ async def test_x16_members_of_archives_have_safe_names(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "out").glob("*.tar")):
         with tarfile.open(path) as archive:
             for member in archive:
-                assert tarfile.data_filter(member, str(tmp_path)).name == member.name
+                if hasattr(tarfile, "data_filter"):  # since Python 3.11.4
+                    assert tarfile.data_filter(member, str(tmp_path)).name == member.name
                 assert re.fullmatch(r"[0-9]{9}(\.[a-z0-9]{1,8}){1,2}", member.name)
                 assert member.isreg()
                 keys.append(member.name.partition(".")[0])
