@@ -87,7 +87,7 @@ class Manners:
         error = verdict.error if verdict is not None else None
         if error is not None and error.class_ != "host.unavailable":
             return error
-        barred = self._barred(request)
+        barred = self._counted(host, self._barred(request))
         return NotYet.UNREACHED if asked and barred is None else barred
 
     def bar(self, request: Request) -> FetchFailed | NotYet | None:
@@ -101,6 +101,10 @@ class Manners:
         barred = self._barred(request)
         if isinstance(barred, FetchFailed) or barred is NotYet.UNREACHED:
             self._hosts.unasked(host)
+        return self._counted(host, barred)
+
+    def _counted(self, host: str, barred: FetchFailed | NotYet | None) -> FetchFailed | NotYet | None:
+        """The same, counted as a refusal of the host's if it is one."""
         if isinstance(barred, FetchFailed) and barred.class_ in _REFUSALS:
             self.refused(host)
         return barred

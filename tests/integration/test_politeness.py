@@ -28,6 +28,7 @@ import pytest
 from pipelines import files
 from scraper import Report, Watch, arun
 from scraper.policies import circuit
+from scraper.policies.pace import Pace
 from scraper.testing.server import LOOPBACK, ROBOTS, reply
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_page")]  # all of them look at whole runs
@@ -271,9 +272,17 @@ async def test_pace_grows(tmp_path: Path) -> None:
         assert most_at_once(served.log) == 8
 
 
-async def test_pace_halves(tmp_path: Path) -> None:
+async def test_pace_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 429 while eight are under way: from then on it is four."""
     told: list[float] = []
+    heard = asyncio.Event()
+    cut = Pace._cut
+
+    def noted(self: Pace, by: str, now: float) -> None:
+        cut(self, by, now)
+        heard.set()
+
+    monkeypatch.setattr(Pace, "_cut", noted)
 
     async def answer(asked: Asked) -> bytes:
         if asked.at_once == 8 and not told:
@@ -281,7 +290,7 @@ async def test_pace_halves(tmp_path: Path) -> None:
             return BUSY
         await asyncio.sleep(0.02)
         if told and asked.at < told[0]:
-            await asyncio.sleep(0.1)  # what is under way is so for longer than it takes to hear of the 429
+            await heard.wait()  # what is under way is so until the 429 has been heard
         return FINE
 
     async with site(answer) as served:
