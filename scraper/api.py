@@ -37,6 +37,7 @@ from scraper.options import from_settings
 from scraper.options.again import check_again
 from scraper.outdir import OutputFolder
 from scraper.policies.guards import lowered
+from scraper.policies.secrets import hide_parameters
 from scraper.progress import Progress, progress
 from scraper.protocols import Source
 from scraper.records import Outcome, Request
@@ -158,6 +159,7 @@ async def arun(
         raise UsageError("The first argument must be a pipeline, as pipelines.images.build() makes one.")
     watch = watch or Watch()
     config = _resolved(config, settings)
+    hide_parameters(config.mask_params)
     check_again(config.again, pipeline, overwrite)
     check_columns(pipeline, config)
     # Said now, while nothing has been begun: what is wrong with cookies and certificates.

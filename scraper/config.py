@@ -350,6 +350,8 @@ class RunConfig:
     again: Again = field(default_factory=Again)
     dedupe: Literal["url", "none"] = "url"
     """Whether a row that asks for the same as an earlier one is left out, as ``duplicate.url``."""
+    mask_params: frozenset[str] = frozenset()
+    """Parameters of URLs whose values are written down as ``***``."""
     stuck_s: float = 300.0
     """The longest time in which nothing moves, though something should; then the run is ended, and says why."""
     max_failed: int = 0

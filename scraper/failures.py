@@ -16,7 +16,7 @@ from aiohttp import http_exceptions
 from scraper.connector import AddressBlocked, Hop
 from scraper.errors import FetchFailed, OutOfResources
 from scraper.framing import ResponseProtocol
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import mask_secrets
 from scraper.resolver import LACKING, HostNotFound
 
 CLASS_OF: dict[type[BaseException], str] = {
@@ -175,5 +175,5 @@ def _sentence(error: BaseException) -> str:
     else:
         says = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
     line = " ".join(str(says).partition("\n\n")[0].split())  # the parser quotes what it read after a blank line
-    line = mask_userinfo("".join(letter if letter.isprintable() else "?" for letter in line))
+    line = mask_secrets("".join(letter if letter.isprintable() else "?" for letter in line))
     return (line if len(line) <= 160 else line[:157] + "...").rstrip(".:") or type(error).__name__

@@ -45,7 +45,7 @@ from scraper.ledger_schema import (
     translated,
     upgrade,
 )
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import mask_secrets
 from scraper.records import Held, Outcome
 
 __all__ = ["Ledger", "LedgerReader", "Recorded", "Run", "RunMeta"]
@@ -282,9 +282,9 @@ class Ledger(Database):
         sql = "SELECT row, url FROM outcomes WHERE row >= ? AND row <= ?"
         held = dict(self._connection().execute(sql, (first, last)).fetchall())
         for row, url in rows:
-            now = mask_userinfo(url)
+            now = mask_secrets(url)
             # Masked again: a version before may have let pass what is masked now.
-            if row in held and mask_userinfo(held[row]) != now:
+            if row in held and mask_secrets(held[row]) != now:
                 change = f"row {row} was {held[row]} and is now {now}"
                 raise UsageError(f"{_out_of(self.path)} holds results of another list ({change}): {WAYS_OUT}")
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from scraper.database import is_damage
 from scraper.errors import OUTCOME_CLASSES, SinkFailed, State, UsageError
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import mask_secrets
 from scraper.records import NO_TIMINGS, Outcome, Timings
 from scraper.whatwg import place_of
 
@@ -324,9 +324,9 @@ def _cells(outcome: Outcome, at: float) -> Sequence[Cell]:
         bytes.fromhex(outcome.sha256) if outcome.sha256 else None,
         outcome.path,
         outcome.shard,
-        mask_userinfo(outcome.url),
-        mask_userinfo(outcome.final_url) if outcome.final_url else None,
-        mask_userinfo(outcome.message) if outcome.message else None,
+        mask_secrets(outcome.url),
+        mask_secrets(outcome.final_url) if outcome.final_url else None,
+        mask_secrets(outcome.message) if outcome.message else None,
         _validator(etag),
         _validator(last_modified),
     )

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from scraper.errors import SinkFailed
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import mask_secrets
 
 LogFormat = Literal["text", "json"]
 
@@ -93,7 +93,7 @@ class TextLines(logging.Formatter):
         words = [
             datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S"),
             record.levelname.lower(),
-            mask_userinfo(record.getMessage()),  # each by itself, or one could run into the next
+            mask_secrets(record.getMessage()),  # each by itself, or one could run into the next
             *(f"{name}={_text(_masked(value))}" for name, value in fields.items()),
         ]
         if not is_whole:
@@ -115,14 +115,14 @@ def _fields(record: logging.LogRecord, whole: bool) -> tuple[dict[str, object], 
 def _masked(value: object) -> object:
     """The same value without userinfo, however deep in it."""
     if isinstance(value, str):
-        return mask_userinfo(value)
+        return mask_secrets(value)
     if isinstance(value, Mapping):
-        return {mask_userinfo(str(name)): _masked(each) for name, each in value.items()}
+        return {mask_secrets(str(name)): _masked(each) for name, each in value.items()}
     return [_masked(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _text(value: object) -> str:
-    return mask_userinfo(str(value))
+    return mask_secrets(str(value))
 
 
 class _Quiet:

@@ -19,7 +19,7 @@ from scraper.ledger import WAYS_OUT, LedgerReader, RunMeta, changes_between
 from scraper.log import escaped
 from scraper.outdir import OutputFolder
 from scraper.policies import urls
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import hide_parameters, mask_secrets
 from scraper.protocols import Source
 from scraper.records import Outcome
 from scraper.sources import open_source
@@ -74,6 +74,7 @@ def dry_run(
         UsageError: the list cannot be read, has no rows, or the folder cannot be used for it.
         OutputLocked: a run is writing to the folder.
     """
+    hide_parameters(config.mask_params)
     Asking(config.fetch, pipeline.accept, pipeline.accept_encoding)  # refuses what cannot be used
     folder = OutputFolder(out, overwrite=overwrite) if out else None
     if folder is not None:
@@ -93,7 +94,7 @@ def dry_run(
             print(f"{escaped(out)}: {_state(ended, again, tally.rows, overwrite)}", file=stdout)
         print("\nSettings:", file=stdout)
         for each, value in settings.items():
-            print(f"  {each:<26} {escaped(mask_userinfo(value))}", file=stdout)
+            print(f"  {each:<26} {escaped(mask_secrets(value))}", file=stdout)
         print("\nNothing was fetched or written.", file=stdout)
     return 0
 
@@ -149,7 +150,7 @@ def _show_list(name: str, tally: _Tally, stdout: TextIO) -> None:
     hosts = f"{more}{_counted(len(tally.hosts), 'host')}"
     print(f"{escaped(name)}: {_counted(tally.rows, 'row')}, {bad}, {hosts}", file=stdout)
     for line, why in tally.examples:
-        print(f"  line {line}: {escaped(mask_userinfo(why))}", file=stdout)
+        print(f"  line {line}: {escaped(mask_secrets(why))}", file=stdout)
     for host, count in tally.hosts.most_common(_SHOWN):
         print(f"  {count:>10,}  {escaped(host)}", file=stdout)
 

@@ -15,7 +15,7 @@ from typing import TextIO
 
 from scraper.errors import InternalFault, ScraperError, SinkFailed, UsageError
 from scraper.log import LogFormat, escaped, logging_to
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import mask_secrets
 
 _format: LogFormat = "text"
 
@@ -28,7 +28,7 @@ def speak(log_format: LogFormat) -> None:
 
 def say(sentence: str, level: str = "info") -> None:
     """One line on stderr."""
-    line = escaped(mask_userinfo(sentence))
+    line = escaped(mask_secrets(sentence))
     if _format == "json":
         line = json.dumps({"level": level, "event": line})
     elif level == "error":

@@ -72,6 +72,8 @@ class SafetyOptions:
         insecure: A host whose certificate is not verified. Repeatable. The report names it.
         ca_file: A file of certificates (PEM) to trust beside the system's.
         client_cert: A certificate for one host, 'HOST=FILE' or 'HOST=FILE,KEYFILE' (PEM). Repeatable.
+        mask_params: Parameters of URLs whose values are secret: a,b or repeated. They are asked with, and written
+            as *** wherever the URL is: messages, logs, the report, the ledger, and beside the results.
     """
 
     allow_net: tuple[str, ...] = option((), split=True, group=_SAFETY)
@@ -79,6 +81,7 @@ class SafetyOptions:
     insecure: tuple[str, ...] = option((), group=_SAFETY)
     ca_file: str = option(_default(TlsConfig, "ca_file"), group=_SAFETY)
     client_cert: tuple[str, ...] = option((), group=_SAFETY)
+    mask_params: tuple[str, ...] = option((), split=True, group=_SAFETY)
 
 
 def user_agent(said: RequestOptions) -> str:

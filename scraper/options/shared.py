@@ -196,6 +196,7 @@ def resolve(*said: object) -> RunConfig:
         space=SpaceConfig(min_free=run.min_free),
         again=again_of(run.retry_failed, run.refresh),
         dedupe=inputs.dedupe,
+        mask_params=frozenset(safety.mask_params),
         max_failed=_at_least_0(run.max_failed, "--max-failed"),
     )
 

@@ -6,7 +6,7 @@ Must never: leave out one; show a secret.
 from __future__ import annotations
 
 from scraper.config import OPT_OUTS, RunConfig
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import mask_secrets
 
 
 def lowered(config: RunConfig) -> list[str]:
@@ -22,7 +22,7 @@ def lowered(config: RunConfig) -> list[str]:
     if fetch.allow_net:
         said.append(f"Addresses in {', '.join(fetch.allow_net)} could be asked (--allow-net).")
     if fetch.proxy:
-        said.append(f"Requests went through a proxy, {mask_userinfo(fetch.proxy)} (--proxy).")
+        said.append(f"Requests went through a proxy, {mask_secrets(fetch.proxy)} (--proxy).")
     if not polite.adaptive:
         said.append("Hosts were asked at full speed from the beginning (--pace fixed).")
     return said

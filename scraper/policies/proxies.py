@@ -28,7 +28,7 @@ from yarl import URL
 
 from scraper.errors import UsageError
 from scraper.policies.addresses import Network
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import mask_secrets
 
 ENVIRONMENT = "env"
 """What the user says to have the environment asked."""
@@ -61,7 +61,7 @@ class Proxies:
             self._by_scheme = dict.fromkeys(_SCHEMES, _proxy(said, "--proxy"))
 
     def __repr__(self) -> str:
-        shown = {scheme: mask_userinfo(str(proxy)) for scheme, proxy in self._by_scheme.items()}
+        shown = {scheme: mask_secrets(str(proxy)) for scheme, proxy in self._by_scheme.items()}
         return f"<Proxies {shown or 'none'}>"
 
     def of(self, url: URL) -> URL | None:
@@ -177,7 +177,7 @@ def _proxy(text: str, said_by: str) -> URL:
     except ValueError:
         is_proxy = False
     if not is_proxy:
-        shown = mask_userinfo(text)
+        shown = mask_secrets(text)
         raise UsageError(f"{said_by} {shown!a} is no HTTP proxy: write its URL, as http://proxy.example:3128.")
     if ":" in (url.user or ""):
         raise UsageError(f"{said_by}: the proxy's user has a colon in it, which Basic cannot send (RFC 7617 2).")

@@ -1,6 +1,7 @@
-"""What must not be written down: the user and password inside a URL.
+"""What must not be written down: the user and password inside a URL, and parameters that are said to be secret.
 
-In: any text. Out: the same text with each URL's userinfo (RFC 3986 3.2.1) replaced by ``***``.
+In: any text. Out: the same text with each URL's userinfo (RFC 3986 3.2.1) replaced by ``***``, and so the values
+of the parameters that ``hide_parameters`` was told of.
 Must never: let a password through because the URL round it is odd; touch text without one.
 
 Odd is whatever the WHATWG standard still dials, or a row says by mistake: backslashes for slashes, none or many of
@@ -10,6 +11,7 @@ them, tabs and line breaks anywhere, spaces in a password, a password with a bar
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 MASK = "***"
 
@@ -29,8 +31,37 @@ _CUT_SHORT = re.compile(r"(:[/\\]{2})[^\s/?#\\@:\[]*:(?=[0-9]*[^\s0-9/?#\\@])[^\
 _BARE = re.compile(r"^(?!\W*(?:mailto|https?):)[^\s/?#\\@:]+:(?![0-9]*\s)[^/?#\\]+@", re.IGNORECASE)
 
 
-def mask_userinfo(text: str) -> str:
-    """Hide the userinfo of every URL in ``text``; idempotent."""
+_hidden: set[str] = set()
+_parameters: re.Pattern[str] | None = None
+
+
+def hide_parameters(names: Iterable[str]) -> None:
+    """Have the values of these parameters of queries and fragments masked from now on, in this whole process.
+
+    Names never come off the list again: what one run of a process hides, no other one shows. Case is not told
+    apart, and a name may be percent-encoded in the URL.
+    """
+    global _parameters  # noqa: PLW0603 - whoever writes a line anywhere must know
+    _hidden.update(name.lower() for name in names)
+    if _hidden:
+        names_ = "|".join(map(_in_any_writing, sorted(_hidden, key=len, reverse=True)))
+        _parameters = re.compile(rf"([?&;#](?:{names_})=)[^&;#\s]+", re.IGNORECASE)
+
+
+def _in_any_writing(name: str) -> str:
+    """A pattern for the name, each of its letters plain or percent-encoded (RFC 3986 2.1)."""
+    return "".join(rf"(?:{re.escape(letter)}|{_encoded(letter)})" for letter in name)
+
+
+def _encoded(letter: str) -> str:
+    other = letter.upper() if letter.islower() else letter.lower()
+    return "|".join("".join(f"%{byte:02X}" for byte in each.encode()) for each in (letter, other))
+
+
+def mask_secrets(text: str) -> str:
+    """Hide the userinfo of every URL in ``text``, and the parameters of ``hide_parameters``; idempotent."""
+    if _parameters is not None and "=" in text:
+        text = _parameters.sub(rf"\1{MASK}", text)
     if "@" not in text:
         return text
     text = _CUT_SHORT.sub(rf"\1{MASK}@", _RUN.sub(_masked, text))

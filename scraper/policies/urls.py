@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from yarl import URL
 
 from scraper.errors import FetchFailed
-from scraper.policies.secrets import MASK, mask_userinfo
+from scraper.policies.secrets import MASK, mask_secrets
 from scraper.whatwg import MAX_HOST, MAX_LENGTH, PLAIN_HOST, is_http, normal, obstacle
 
 # What is its own normal form: most URLs, at half the time.
@@ -129,7 +129,7 @@ def _refusal(url: str) -> FetchFailed:
         if not scheme or is_host:
             return _invalid(f"{_short(text)} has no scheme: write https://{_short(text.lstrip(':/'))[1:-1]}.")
         # "user:password@host" reads as a scheme as well, and is not repeated.
-        is_user = scheme not in _WITHOUT_PORTS and mask_userinfo(text).startswith(f"{MASK}@")
+        is_user = scheme not in _WITHOUT_PORTS and mask_secrets(text).startswith(f"{MASK}@")
         what = f"{_short(text)} has a scheme that is" if is_user else f"{scheme[:60]}: URLs are"
         return FetchFailed("url.scheme", f"{what} not fetched, only http and https.")
     authority = re.split(r"[/\\?#]", rest.lstrip("/\\"), maxsplit=1)[0]
@@ -185,7 +185,7 @@ def _invalid(sentence: str) -> FetchFailed:
 
 def _short(text: str) -> str:
     """The text for a message: escaped, without userinfo, and not longer than a line."""
-    text = mask_userinfo(text)
+    text = mask_secrets(text)
     shown = repr(text)
     return shown if len(shown) <= 62 else shown[:58] + "..." + shown[0]
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from scraper._version import __version__
 from scraper.errors import MissingExtra, SinkFailed, State, outcome_class
 from scraper.log import escaped
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import mask_secrets
 from scraper.report import plots
 from scraper.report.data import ReadItems, Report
 from scraper.report.thumbnails import thumbnails
@@ -109,7 +109,7 @@ def _status(report: Report) -> str:
 
 def _said(text: object, limit: int = 300) -> str:
     """A stranger's text: on one line, without control characters or passwords, not too long."""
-    shown = escaped(mask_userinfo(str(text)))
+    shown = escaped(mask_secrets(str(text)))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

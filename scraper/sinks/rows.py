@@ -15,7 +15,7 @@ import msgspec
 
 from scraper.errors import State
 from scraper.policies import names
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import mask_secrets
 from scraper.records import Item, Outcome, Request
 
 INT_FIELDS = ("width", "height", "original_width", "original_height")
@@ -56,7 +56,7 @@ def metadata(request: Request, outcome: Outcome, item: Item | None, index: int =
     row: Row = {name: value for name, value in request.columns.items() if name not in _OURS}
     status = status_of(outcome)
     fields: Mapping[str, object] = item.fields if item is not None else {}
-    row["url"] = mask_userinfo(request.url)
+    row["url"] = mask_secrets(request.url)
     if request.caption is not None:
         row["caption"] = request.caption
     row["key"] = names.stem(outcome.row, index)

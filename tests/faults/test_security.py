@@ -31,6 +31,7 @@ from pipelines import files
 from scraper import Pipeline, UsageError, Watch, arun
 from scraper.cli import main
 from scraper.ledger import LedgerReader
+from scraper.policies import secrets
 from scraper.records import Outcome
 from scraper.resolver import Answer, HostNotFound, Resolver
 from scraper.testing.server import CLOSE, LOOPBACK, Script, ScriptedServer, Turns, reply
@@ -459,6 +460,30 @@ async def test_x13_cookies_are_not_shared(tmp_path: Path, name_server: Callable[
         assert [
             each for each in (tmp_path / jar).rglob("*") if each.is_file() and HUSH in each.read_text("latin-1")
         ] == []
+
+
+async def test_x14_parameters_are_masked_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token in a query reaches the server, through redirects too, and no line and no file."""
+    monkeypatch.setattr(secrets, "_hidden", set())
+    monkeypatch.setattr(secrets, "_parameters", None)
+    scripts = {f"/a?x=1&Token={HUSH}": [reply("200 OK", b"hello")], "/b": moved(f"/c?%74oken={HUSH};y=2")}
+    scripts[f"/c?%74oken={HUSH};y=2"] = [reply("404 Not Found", b"")]
+    async with ScriptedServer(scripts) as server:
+        urls = [server.url(f"/a?x=1&Token={HUSH}"), server.url("/b"), f"ftp://h/?token={HUSH}#sig={HUSH}"]
+        watch = Watch(stream=sys.stderr, log_format="text", progress="plain")
+        outcomes = await run(urls, tmp_path / "out", watch=watch, mask_params="token,sig")
+        assert await run(urls, tmp_path / "out", watch=watch, mask_params="token,sig") == outcomes
+    assert [each.class_ for each in outcomes] == ["ok", "http.404", "url.scheme"]
+    assert outcomes[0].url.endswith("/a?x=1&Token=***")
+    for command in (["results"], ["report"]):
+        await asyncio.to_thread(main, [*command, str(tmp_path / "out")])
+    said = capsys.readouterr()
+    assert "Token=***" in said.out
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert HUSH not in said.out + said.err
+    assert [data for data in written if HUSH.encode() in data] == []
 
 
 async def test_x14_nothing_of_a_list_or_server_acts_on_a_terminal(

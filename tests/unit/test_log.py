@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scraper.errors import SinkFailed
 from scraper.log import escaped, logging_to
-from scraper.policies.secrets import mask_userinfo
+from scraper.policies.secrets import mask_secrets
 from scraper.policies.urls import check
 from scraper.whatwg import MAX_LENGTH
 
@@ -245,10 +245,10 @@ def test_passwords_deep_in_a_field_are_masked(form: str, tmp_path: Path) -> None
         ("(mailto:me@example.org)", "(mailto:me@example.org)"),
     ],
 )
-def test_mask_userinfo(text: str, shown: str) -> None:
+def test_mask_secrets(text: str, shown: str) -> None:
     """User and password go, whatever the URL looks like round them; nothing else changes."""
-    assert mask_userinfo(text) == shown
-    assert mask_userinfo(shown) == shown
+    assert mask_secrets(text) == shown
+    assert mask_secrets(shown) == shown
 
 
 _WHITE = st.text("\t\n\r", max_size=2)
@@ -272,13 +272,13 @@ def test_whatever_is_dialled_with_a_password_is_masked(text: str) -> None:
     """However oddly a URL is spelled: where a password would be sent, it is hidden, on its own and in prose."""
     assert "SECRET" in (check(text).password or "")
     for said in (text, f"asking {text} failed, tell me@example.org", f"'{text}'"):
-        assert "SECRET" not in mask_userinfo(said)
-        assert mask_userinfo(mask_userinfo(said)) == mask_userinfo(said)
+        assert "SECRET" not in mask_secrets(said)
+        assert mask_secrets(mask_secrets(said)) == mask_secrets(said)
 
 
 @pytest.mark.parametrize("odd", ["http:", "a@/", "://a:b", "http:/", "http: a@/", "@", "@:"])
 def test_masking_takes_no_time(odd: str) -> None:
     """A text made to be slow costs about as much as any other: every piece is looked at once."""
     began = time.perf_counter()
-    mask_userinfo("@" + odd * (MAX_LENGTH // len(odd)) + "/@")
+    mask_secrets("@" + odd * (MAX_LENGTH // len(odd)) + "/@")
     assert time.perf_counter() - began < 5.0  # milliseconds here; quadratic searches took minutes

@@ -44,8 +44,9 @@ def test_every_option_reaches_the_config() -> None:
     )  # fmt: skip
     safety = SafetyOptions(
         allow_net=("10.0.0.0/8",), downgrade="refuse", insecure=("b.test",), ca_file="ca.pem",
-        client_cert=("c.test=c.pem,c.key",),
+        client_cert=("c.test=c.pem,c.key",), mask_params=("token",),
     )  # fmt: skip
+    assert resolve(safety).mask_params == {"token"}
     config = resolve(requests, safety).fetch
     assert (config.user_agent, config.headers, config.proxy) == ("me", {"x-a": "b"}, "http://proxy.test:3128")
     assert config.secrets == SecretsConfig({"https://a.test": ("u", "p")}, True, "jar.txt", "per-host")
