@@ -9,6 +9,7 @@ repeat a password in a message.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -49,6 +50,7 @@ _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _to_json = json.JSONEncoder(sort_keys=True).encode
 
 
+@functools.lru_cache(maxsize=256)  # asked for robots.txt and again for the request, of each row
 def check(url: str) -> URL:
     """The URL to dial: what the WHATWG standard accepts, in its normal form, all of it printable ASCII.
 

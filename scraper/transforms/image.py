@@ -76,9 +76,9 @@ class ImageTransform:
 
     def warm_up(self) -> None:
         """Load Pillow, its plugins and the codecs behind them."""
-        from scraper.transforms import pixels
+        from scraper.transforms import codecs
 
-        pixels.warm_up(self.encode_format)
+        codecs.warm_up(self.encode_format)
 
     def __call__(self, response: Response) -> Sequence[Item]:
         """One picture.

@@ -115,6 +115,9 @@ OWNERS = {
         "scraper.origin.pictures",
         "scraper.origin.scenes",
         "scraper.report.thumbnails",
+        "scraper.transforms.codecs",
+        "scraper.transforms.colour",
+        "scraper.transforms.metadata",
         "scraper.transforms.pixels",
     },
     # A client and a server are two libraries in one; the connector is the client's part that checks addresses.
