@@ -2,16 +2,20 @@
 
     slot = await arena.reserve(expected)      waits while the budget is spent
     await slot.append(chunk)                  may wait as well, except for the oldest slot
-    slot.body()                               the bytes, for the Response
+    slot.body(), slot.place                   the bytes, and where workers find them, for the Response
     slot.shrink(len(output))                  the input is gone, the output remains
     slot.release()                            once, by leaving ``with slot:`` in the sink
 
-Here bodies are ordinary bytes and only their sum is bounded. The interface is that of a shared arena: nothing
-outside this file knows where the bytes are.
+Bodies for worker processes are in memory that these share (``scraper.memory``): what came from the network is
+copied there once, and nowhere else. Bodies that stay in this process are ordinary bytes, and so are all of them
+where there is no such memory, or no more of it. Nothing outside of these two files knows where the bytes are.
 
-Must never: dead-lock. When the budget is spent, the slot that has been filling longest may still grow: it
-completes, is transformed and written, and frees its bytes. The next one may not go over the budget before that,
-so the most that is ever held is the budget plus one body of ``--max-bytes``.
+What the budget bounds is bytes of bodies. A room in shared memory may be larger than the body in it, but what is
+not written to takes no memory.
+
+Must never: dead-lock; show a body to who holds the view of another. When the budget is spent, the slot that has
+been filling longest may still grow: it completes, is transformed and written, and frees its bytes. The next one
+may not go over the budget before that, so what is ever held is the budget and one body of ``--max-bytes`` at most.
 """
 
 from __future__ import annotations
@@ -20,16 +24,21 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
+from scraper.memory import Block, Memory, Spill
+from scraper.records import Place
+
 
 class Arena:
-    """The byte budget.
+    """The byte budget, and where its bytes are. A context manager, where they are in memory that is shared.
 
     Args:
         budget: most bytes held by all slots together.
+        memory: where bodies are to be; None for ordinary bytes.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, memory: Memory | None = None) -> None:
         self.budget = budget
+        self.memory = memory
         self.held = 0
         self.peak = 0
         self._filling: dict[Slot, None] = {}  # in order of age; the first may always grow
@@ -40,9 +49,24 @@ class Arena:
             f"<Arena {self.held}/{self.budget} bytes, {len(self._filling)} filling, {len(self._waiting)} waiting>"
         )
 
-    async def reserve(self, expected: int = 0) -> Slot:
-        """A slot with room for ``expected`` bytes, once the budget allows."""
-        slot = Slot(self)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.memory is not None:
+            self.memory.close()
+
+    async def reserve(self, expected: int = 0, claimed: int = 0) -> Slot:
+        """A slot with ``expected`` bytes of the budget, once that allows.
+
+        Args:
+            expected: bytes to hold.
+            claimed: bytes the body is said to have. Nothing is held for that; it only says how large a room to
+                look for, which spares a body that grows the way from room to room.
+        """
+        slot = Slot(self, max(expected, claimed))
         self._filling[slot] = None
         try:
             await slot.grow(expected)
@@ -109,11 +133,14 @@ class Arena:
 class Slot:
     """The bytes of one body. Belongs to one task at a time; passed along with the Response."""
 
-    __slots__ = ("_arena", "_chunks", "held", "size")
+    __slots__ = ("_arena", "_chunks", "_claimed", "_there", "_view", "held", "size")
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, claimed: int = 0) -> None:
         self._arena = arena
-        self._chunks: list[bytes] = []
+        self._claimed = claimed
+        self._chunks: list[bytes] = []  # what is not in shared memory
+        self._there: Block | Spill | None = None  # where it is in shared memory
+        self._view: memoryview | None = None  # of the body there, once it is whole
         self.held = 0
         """Bytes of the budget in our name."""
         self.size = 0
@@ -129,23 +156,74 @@ class Slot:
 
     async def append(self, chunk: bytes) -> None:
         """Add bytes to the body, waiting for budget where it was not reserved."""
-        self._chunks.append(chunk)
+        if self._arena.memory is None or self._chunks:
+            self._chunks.append(chunk)
+        else:
+            self._write(self._arena.memory, chunk)
         self.size += len(chunk)
         await self.grow(self.size)
 
-    def body(self) -> bytes:
-        """The whole body. Ends the filling: from here on the slot only shrinks."""
+    def _write(self, memory: Memory, chunk: bytes) -> None:
+        total = self.size + len(chunk)
+        try:
+            if self._there is None:  # not sooner: who promises much and sends nothing takes no room
+                self._there = memory.take(max(self._claimed, total))
+            self._there = self._there.for_total(total, self.size)
+            self._there.write(self.size, chunk)
+        except OSError:
+            self._chunks = [*self._taken_back(), chunk]
+
+    def _taken_back(self) -> list[bytes]:
+        """What is in shared memory, as ordinary bytes."""
+        there, self._there = self._there, None
+        if there is None:
+            return []
+        copy = there.read(self.size)
+        there.free(self.size)
+        return [copy] if copy else []
+
+    def body(self) -> bytes | memoryview:
+        """The whole body. Ends the filling: from here on the slot only shrinks.
+
+        A view of shared memory raises ValueError once the slot has given the body up.
+        """
+        if self._there is not None and self._view is None:
+            try:
+                self._view = self._there.view(self.size)
+            except OSError:  # no descriptor left
+                self._chunks = self._taken_back()
+        self._seal()
+        if self._view is not None:
+            return self._view
         if len(self._chunks) != 1:
             self._chunks = [b"".join(self._chunks)]
-        self._seal()
         return self._chunks[0]
 
-    def shrink(self, total: int) -> None:
-        """The body is no longer needed; ``total`` bytes made from it are. May also grow the account."""
-        self._chunks = []
+    @property
+    def place(self) -> Place | None:
+        """Where workers find the body, if it is in shared memory. For after ``body``."""
+        return None if self._there is None else (self._there.place, self.size)
+
+    def shrink(self, total: int, *, keep_body: bool = False) -> None:
+        """``total`` bytes made from the body are needed. May also grow the account.
+
+        Args:
+            total: bytes to hold from now on.
+            keep_body: the body is one of the things that are made from it, and stays where it is.
+        """
+        if not keep_body:
+            self._give_up()
         self._seal()
         change, self.held = self.held - total, total
         self._arena._give(change)
+
+    def _give_up(self) -> None:
+        self._chunks = []
+        if self._view is not None:
+            self._view.release()
+        there, self._there, self._view = self._there, None, None
+        if there is not None:
+            there.free(self.size)
 
     def _seal(self) -> None:
         if self in self._arena._filling:

@@ -50,7 +50,7 @@ READ_BUFFER = 64 * 1024
 
 RESERVE_BYTES = 1024 * 1024
 """Most of the budget that is taken on a server's word. What is more is taken as it comes, or a few servers that
-promise much and send little would hold up all the others."""
+promise much and send little would hold up all the others. A room for all of it is looked for: that is free."""
 
 HEADER_LINE = 32 * 1024
 """Longest header field. Content-Security-Policy and cookies go over aiohttp's 8,190 in the wild."""
@@ -265,7 +265,7 @@ class Fetcher:
         codings = response.headers.getall("Content-Encoding", ())
         decoder = Decoder(", ".join(codings), cap) if codings else None
         hop.hold()
-        slot = await self._arena.reserve(min(length or 0, RESERVE_BYTES))
+        slot = await self._arena.reserve(min(length or 0, RESERVE_BYTES), claimed=length or 0)
         hop.go_on()
         try:
             wire_bytes = await self._read(response, decoder or None, slot, hop, reading)
@@ -283,6 +283,7 @@ class Fetcher:
             body=body,
             wire_bytes=wire_bytes,
             timings=hop.timings(request.spent_s),
+            place=slot.place,
         )
         return Fetched(whole, slot)
 

@@ -29,9 +29,10 @@ from typing import Self
 
 from scraper.config import PoolConfig
 from scraper.errors import InternalFault, TransformFailed
+from scraper.memory import Memory
 from scraper.protocols import Transform
 from scraper.records import Response, Transformed
-from scraper.worker import Parcel, opened, pack, transformed
+from scraper.worker import Answer, Parcel, failed, opened, pack, transformed
 from scraper.workers import UNKNOWN_EXIT, NoDescriptors, Worker, WorkerLost
 
 _INLINE_BYTES = 1024 * 1024
@@ -70,6 +71,7 @@ class Pool:
     Args:
         transform: what to run.
         config: how many processes, how large the batches, what limits.
+        memory: where responses with a ``place`` have their bodies; None to send all of them through pipes.
 
     Attributes:
         answered: items answered so far.
@@ -80,10 +82,11 @@ class Pool:
         UsageError: from entering: the transform cannot be sent to workers.
     """
 
-    def __init__(self, transform: Transform, config: PoolConfig) -> None:
+    def __init__(self, transform: Transform, config: PoolConfig, memory: Memory | None = None) -> None:
         self.answered = 0
         self._transform = transform
         self._config = config
+        self._shared = memory.shared if memory else None
         self._costs = _Costs()
         self._workers: list[Worker] = []  # in service
         self._open: set[Worker] = set()  # with those that start, leave, or are in quarantine
@@ -162,18 +165,18 @@ class Pool:
         return answers
 
     async def _run_in_workers(self, batch: Sequence[Response]) -> list[Transformed]:
-        answers: dict[int, Transformed] = {}
+        answers: dict[int, Answer] = {}
         parcels: dict[int, Parcel] = {}
         for number, response in enumerate(batch):
             try:
-                parcels[number] = pack(response)
+                parcels[number] = pack(response, is_shared=self._shared is not None)
             except TransformFailed as error:
-                answers[number] = Transformed(error=error)
+                answers[number] = failed(error)
         if parcels:
             answers.update(zip(parcels, await self._answers(list(parcels.values())), strict=True))
-        return [answers[number] for number in range(len(batch))]
+        return [opened(answers[number], response.body) for number, response in enumerate(batch)]
 
-    async def _answers(self, parcels: list[Parcel]) -> list[Transformed]:
+    async def _answers(self, parcels: list[Parcel]) -> list[Answer]:
         for _ in range(_UNBEGUN):
             worker = await self._least_busy()
             try:
@@ -186,29 +189,28 @@ class Pool:
             self.answered += len(parcels)
             if worker.is_spent:
                 await self._renew(worker)
-            return [opened(answer) for answer in answers]
+            return answers
         return await self._answers_alone(parcels)
 
-    async def _answers_alone(self, parcels: Sequence[Parcel]) -> list[Transformed]:
+    async def _answers_alone(self, parcels: Sequence[Parcel]) -> list[Answer]:
         """Quarantine: each with nothing beside it, in a worker that does nothing else.
 
         Each batch has its own, so that none waits for another's; it takes three times the limit an item at most.
         """
-        answers: list[Transformed] = []
+        answers: list[Answer] = []
         tries = 0
         worker = await self._started()
         try:
             while len(answers) < len(parcels):
                 tries += 1
                 try:
-                    (answer,) = await worker.ask([parcels[len(answers)]])
-                    answers.append(opened(answer))
+                    answers += await worker.ask([parcels[len(answers)]])
                 except WorkerLost:
                     await self._close(worker)
                     lost, worker = worker, await self._started()
                     if lost.ended_from_outside and tries < _TRIES_ALONE:
                         continue
-                    answers.append(Transformed(error=self._verdict(lost)))
+                    answers.append(failed(self._verdict(lost)))
                 tries = 0
                 self.answered += 1
         finally:
@@ -264,7 +266,7 @@ class Pool:
         for tries in range(_STARTS):
             await asyncio.sleep(tries * _PAUSE_S)
             try:
-                worker = Worker(self._transform, self._config)
+                worker = Worker(self._transform, self._config, self._shared)
             except NoDescriptors as error:
                 failure = error
                 continue

@@ -111,6 +111,10 @@ class Timings:
 NO_TIMINGS = Timings()
 
 
+Place = tuple[int, int]
+"""Where a body is in memory that is shared: the offset of its first byte, and how many there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """One complete, decoded response.
@@ -120,10 +124,12 @@ class Response:
         url: the final URL, after redirects.
         status: HTTP status, always 2xx here: anything else is a FetchFailed.
         headers: response headers, names in lower case, the first value of each.
-        body: the bytes after content decoding. In a worker this may be a view of shared memory,
-            valid only while the transform runs: copy what must outlive it.
+        body: the bytes after content decoding. In a worker this may be a read-only view of shared memory, valid
+            only while the transform runs: copy what must outlive it. A view that is kept raises ValueError
+            afterwards; an item that keeps a part of one, as a slice or an array, ends as ``transform.error``.
         wire_bytes: bytes of the body as they came over the network, before decoding.
         timings: where the time went.
+        place: where workers find the body, if it is in memory that they share. Nothing to a transform.
     """
 
     request: Request
@@ -133,6 +139,7 @@ class Response:
     body: bytes | memoryview
     wire_bytes: int = 0
     timings: Timings = NO_TIMINGS
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +147,14 @@ class Item:
     """One thing to write.
 
     Attributes:
-        data: the bytes; empty for a record that is all fields.
+        data: the bytes; empty for a record that is all fields. A transform that has the body written as it came
+            gives ``response.body`` itself, which is not copied then; any other view is. In a sink it may be a view
+            that is valid until ``write`` returns: it must be written, or copied, by then.
         extension: file name extension without its dot, taken from the content, never from the URL.
         fields: what is known about the data (width, height, exif, …); values are JSON values.
     """
 
-    data: bytes
+    data: bytes | memoryview
     extension: str
     fields: Mapping[str, object] = field(default_factory=dict)
 

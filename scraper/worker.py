@@ -1,11 +1,15 @@
 """The half of the pool that runs in a worker process: parcels in, answers out, and nothing else escapes.
 
     Response ─pack─▶ parcel ═══ pipe ═══▶ unpack ─▶ Transform ─▶ answer ═══ pipe ═══▶ Transformed
+        body in shared memory (``scraper.memory``) ─ lent ─▶┘
 
 ``pack`` and ``unpack``, ``_seal`` and ``opened`` are the one place that knows how bytes cross between the
-processes; today they are pickled with the rest, inside plain tuples, which cost a tenth of pickled records.
+processes, inside plain tuples, which cost a tenth of pickled records. A body in shared memory is read where it is;
+one that is not goes through the pipe. What a transform made comes back through the pipe, since it is mostly much
+smaller; but the body itself, as an item, does not: the loop has it.
 
-Must never: raise for a bad item; print on the parent's standard output; outlive the parent.
+Must never: raise for a bad item; print on the parent's standard output; outlive the parent; write to a body, which
+another worker may have to try again.
 """
 
 from __future__ import annotations
@@ -28,14 +32,16 @@ from pathlib import Path
 
 from scraper.allocator import tune_allocator
 from scraper.errors import TransformFailed, outcome_class
+from scraper.memory import BodyKept, Shared
 from scraper.protocols import Transform
-from scraper.records import Item, Request, Response, Transformed
+from scraper.records import Item, Place, Request, Response, Transformed
 
-Parcel = tuple[int, str, str | None, Mapping[str, object] | None, int, str, int, Mapping[str, str], bytes]
-"""row, url, caption, columns, line, final URL, status, headers, body"""
+Parcel = tuple[int, str, str | None, Mapping[str, object] | None, int, str, int, Mapping[str, str], bytes | Place]
+"""row, url, caption, columns, line, final URL, status, headers, body or where it is"""
 
-Answer = tuple[list[tuple[bytes, str, dict[str, object]]], str | None, str, str, float]
-"""items as (data, extension, fields), sha256, class of the failure or empty, its message, busy seconds"""
+Answer = tuple[list[tuple[bytes | None, str, dict[str, object]]], str | None, str, str, float]
+"""items as (data, extension, fields) with None for the body as data, sha256, class of the failure or empty, its
+message, busy seconds"""
 
 READY = "ready"
 """What a worker reports once it is warm; anything else is a sentence on why it is not."""
@@ -58,8 +64,12 @@ _PLAIN = (type(None), bool, int, float, str, bytes)
 # ---- what crosses --------------------------------------------------------------------------------------------
 
 
-def pack(response: Response) -> Parcel:
+def pack(response: Response, *, is_shared: bool) -> Parcel:
     """A response as it goes to a worker. What only the loop needs (hops, timings, attempts) stays behind.
+
+    Args:
+        response: what is to go.
+        is_shared: whether workers have the memory that ``response.place`` is in.
 
     Raises:
         TransformFailed: a column of the row holds something that cannot be sent.
@@ -70,7 +80,7 @@ def pack(response: Response) -> Parcel:
         for name, value in columns.items():
             if type(value) not in _PLAIN:
                 _check_sendable(name, value)
-    body = response.body if isinstance(response.body, bytes) else bytes(response.body)
+    place = response.place if is_shared else None
     return (
         request.row,
         request.url,
@@ -80,7 +90,7 @@ def pack(response: Response) -> Parcel:
         response.url,
         response.status,
         response.headers if type(response.headers) is dict else dict(response.headers),
-        body,
+        place or bytes(response.body),
     )
 
 
@@ -96,25 +106,33 @@ def _check_sendable(name: str, value: object) -> None:
     raise TransformFailed("transform.error", f"Column {name!r} holds a {kind}, which cannot go to a worker.")
 
 
-def unpack(parcel: Parcel) -> Response:
+def unpack(parcel: Parcel, body: bytes | memoryview) -> Response:
     """The response again, on the worker's side."""
-    row, url, caption, columns, line, final_url, status, headers, body = parcel
+    row, url, caption, columns, line, final_url, status, headers, _ = parcel
     request = Request(row, url, caption, columns or {}, line)
     return Response(request, final_url, status, headers, body, len(body))
 
 
-def _seal(done: Transformed) -> Answer:
-    items = [(item.data, item.extension, dict(item.fields)) for item in done.items]
+def _seal(done: Transformed, body: bytes | memoryview) -> Answer:
     error = done.error
+    items = [
+        (None if item.data is body else bytes(item.data), item.extension, dict(item.fields)) for item in done.items
+    ]
     return items, done.sha256, error.class_ if error else "", error.message if error else "", done.busy_s
 
 
-def opened(answer: Answer) -> Transformed:
-    """An answer as a record again, on the loop's side."""
+def failed(error: TransformFailed) -> Answer:
+    """An answer that is a failure."""
+    return [], None, error.class_, error.message, 0.0
+
+
+def opened(answer: Answer, body: bytes | memoryview) -> Transformed:
+    """An answer as a record again, on the loop's side, where ``body`` is what it is the answer to."""
     items, sha256, class_, message, busy_s = answer
     if class_:
         return Transformed((), sha256, TransformFailed(class_, message), busy_s)
-    return Transformed([Item(*item) for item in items], sha256, None, busy_s)
+    made = [Item(body if data is None else data, extension, fields) for data, extension, fields in items]
+    return Transformed(made, sha256, None, busy_s)
 
 
 # ---- one item ------------------------------------------------------------------------------------------------
@@ -136,7 +154,7 @@ def transformed(
     since = time.perf_counter()
     sha256 = hashlib.sha256(response.body).hexdigest()
     try:
-        items = [_plain_item(item) for item in transform(response)]
+        items = [_plain_item(item, response.body) for item in transform(response)]
     except contained as error:
         return Transformed((), sha256, _failure(error), time.perf_counter() - since)
     return Transformed(items, sha256, None, time.perf_counter() - since)
@@ -149,6 +167,8 @@ def _failure(error: BaseException) -> TransformFailed:
             return TransformFailed(outcome_class(error.class_).name, _text(error.message))
         except (KeyError, TypeError, AttributeError):
             return TransformFailed("transform.error", f"The transform failed with no known class: {_text(error)}")
+    if isinstance(error, BodyKept):
+        return TransformFailed("transform.error", str(error))
     if isinstance(error, MemoryError):
         return TransformFailed("transform.error", "The transform ran out of memory.")
     return TransformFailed("transform.error", f"{type(error).__name__}: {_text(error)}")
@@ -161,14 +181,15 @@ def _text(value: object) -> str:
         return "(no text)"
 
 
-def _plain_item(item: Item) -> Item:
-    """The item with nothing in it but bytes, text and JSON values, as its record promises.
+def _plain_item(item: Item, body: bytes | memoryview) -> Item:
+    """The item with nothing in it but bytes, or the body itself, text and JSON values, as its record promises.
 
     Raises:
         TypeError: it holds something else.
     """
     fields = {str(name): _plain(value, name) for name, value in item.fields.items()}
-    return Item(item.data if type(item.data) is bytes else bytes(item.data), str(item.extension), fields)
+    is_plain = type(item.data) is bytes or item.data is body
+    return Item(item.data if is_plain else bytes(item.data), str(item.extension), fields)
 
 
 def _plain(value: object, name: str) -> object:
@@ -190,6 +211,7 @@ def _plain(value: object, name: str) -> object:
 # ---- the process ---------------------------------------------------------------------------------------------
 
 _transform: Transform | None = None
+_shared: Shared | None = None
 _progress: MutableSequence[int] = [0, 0]
 _report: Connection | None = None
 _pid = 0
@@ -202,11 +224,23 @@ def run_batch(parcels: Sequence[Parcel]) -> list[Answer]:
     answers: list[Answer] = []
     for parcel in parcels:
         _progress[ITEMS] += 1
-        answers.append(_seal(transformed(_transform, unpack(parcel), (BaseException,))))
+        answers.append(_answered(_transform, parcel))
         _leave_if_forked()
         # A timer that an item has left running must not end the next one.
         signal.setitimer(signal.ITIMER_REAL, 0)
     return answers
+
+
+def _answered(transform: Transform, parcel: Parcel) -> Answer:
+    body = parcel[-1]
+    if isinstance(body, bytes):
+        return _seal(transformed(transform, unpack(parcel, body), (BaseException,)), body)
+    assert _shared is not None
+    try:
+        with _shared.lent(body) as lent:
+            return _seal(transformed(transform, unpack(parcel, lent), (BaseException,)), lent)
+    except (BodyKept, MemoryError, OSError) as error:
+        return failed(_failure(error))
 
 
 def _leave_if_forked() -> None:
@@ -218,9 +252,15 @@ def _leave_if_forked() -> None:
         os._exit(1)
 
 
-def start_worker(transform: bytes, memory_bytes: int, progress: MutableSequence[int], report: Connection) -> None:
+def start_worker(
+    transform: bytes,
+    memory_bytes: int,
+    shared: Shared | None,
+    progress: MutableSequence[int],
+    report: Connection,
+) -> None:
     """Initializer: make this process a worker, warm the transform up, and report."""
-    global _transform, _progress, _report, _pid  # noqa: PLW0603 - a process is one worker: this is its state
+    global _transform, _shared, _progress, _report, _pid  # noqa: PLW0603 - a process is one worker: this is its state
     _pid = os.getpid()
     for number in UNHEEDED:
         signal.signal(number, signal.SIG_IGN)
@@ -237,20 +277,21 @@ def start_worker(transform: bytes, memory_bytes: int, progress: MutableSequence[
         assert _transform is not None
         _transform.warm_up()
         _leave_if_forked()
-        _limit_memory(memory_bytes)
+        _limit_memory(memory_bytes, shared)
     except BaseException as error:
         report.send(f"{type(error).__name__}: {_text(error)}")
         os._exit(1)  # the report is the message; a traceback on stderr would be a second one
-    _progress, _report = progress, report
+    _shared, _progress, _report = shared, progress, report
     faulthandler.register(STACKS_SIGNAL, file=report.fileno())
     gc.freeze()  # what is loaded now stays; collections need not look at it again
     report.send(READY)
 
 
-def _limit_memory(address_space: int) -> None:
+def _limit_memory(address_space: int, shared: Shared | None = None) -> None:
     """Have what an item wants beyond so many bytes fail that item, before it fails the machine.
 
-    Once warm, since libraries reserve more while they load than they need later.
+    Once warm, since libraries reserve more while they load than they need later. What is shared is mapped now, and
+    takes nothing of what an item may have.
 
     Raises:
         MemoryError: it holds more than that already.
@@ -261,6 +302,7 @@ def _limit_memory(address_space: int) -> None:
             f"a warm worker holds {held >> 20} MiB of address space, and the limit is {address_space >> 20} MiB; "
             "raise --worker-memory"
         )
+    address_space += shared.attach() if shared else 0
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = address_space if hard == resource.RLIM_INFINITY else min(address_space, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

@@ -30,18 +30,10 @@ from pathlib import Path
 
 from scraper.config import PoolConfig
 from scraper.errors import InternalFault, RunStopped, UsageError
+from scraper.memory import Shared
 from scraper.protocols import Transform
 from scraper.spawning import WorkerContext, main_left_out, start_servers
-from scraper.worker import (
-    BATCHES,
-    ITEMS,
-    READY,
-    STACKS_SIGNAL,
-    Answer,
-    Parcel,
-    run_batch,
-    start_worker,
-)
+from scraper.worker import BATCHES, ITEMS, READY, STACKS_SIGNAL, Answer, Parcel, run_batch, start_worker
 
 _START_S = 60.0
 """The longest a worker may take until it is warm: imports from a cold disk included."""
@@ -115,6 +107,7 @@ class Worker:
     Args:
         transform: what it runs; goes there once.
         config: its limits.
+        shared: memory with bodies; None if they come with their parcels.
 
     Attributes:
         is_warm: it has started.
@@ -129,7 +122,7 @@ class Worker:
         NoDescriptors: there are none left.
     """
 
-    def __init__(self, transform: Transform, config: PoolConfig) -> None:
+    def __init__(self, transform: Transform, config: PoolConfig, shared: Shared | None = None) -> None:
         self.is_warm = False
         self.lost = False
         self.timed_out = False
@@ -139,6 +132,7 @@ class Worker:
         self._given = 1  # batches handed over; the first is an empty one, at the start
         self._items = 0  # handed over
         self._config = config
+        self._shared = shared
         self._transform = _pickled(transform)
         # Imported once, in the fork server, and then shared by all workers; unknown names are skipped there.
         self._preload = (type(transform).__module__, *getattr(transform, "preload", ()))
@@ -218,7 +212,13 @@ class Worker:
                 1,
                 mp_context=self._context,
                 initializer=start_worker,
-                initargs=(self._transform, self._config.memory_bytes, self._progress, self._their_report),
+                initargs=(
+                    self._transform,
+                    self._config.memory_bytes,
+                    self._shared,
+                    self._progress,
+                    self._their_report,
+                ),
             )
             self._executor.submit(run_batch, ())
         # The process is there, so nobody will need the parent's ends again: see the module's text.
@@ -391,8 +391,9 @@ def _through(pipe: int, mode: int, do: Callable[[int], object]) -> None:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory the process holds; 0 where there is no /proc to ask, or no process any more."""
+    """Bytes of memory the process holds for itself; 0 where there is no /proc to ask, or no process any more."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+        return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0

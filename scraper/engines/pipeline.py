@@ -56,6 +56,7 @@ from scraper.engines.weather import Weather
 from scraper.errors import InternalFault, RunStopped, ScraperError, UsageError, leaves
 from scraper.fetch import Fetcher
 from scraper.frontier import Frontier
+from scraper.memory import shared_memory
 from scraper.policies.robots import token_of
 from scraper.pool import Pool
 from scraper.records import Outcome, Request
@@ -74,7 +75,9 @@ WRITE_BYTES = 8 * MIB
 async def run(job: Job) -> None:
     """Run ``job`` on this event loop. See ``scraper.engines.job`` for what that means."""
     try:
-        await _Run(job).go()
+        it = _Run(job)
+        with it.arena:
+            await it.go()
     except BaseExceptionGroup as group:
         cause = _first_cause(group)
         raise cause from cause.__cause__
@@ -109,7 +112,9 @@ class _Run:
         self.meter = job.meter
         permits = job.config.permits
         self.permits = Permits(permits.concurrency)
-        self.arena = Arena(permits.byte_budget)
+        # What runs on this loop shares its memory with nobody.
+        is_inline = job.pipeline.transform.inline
+        self.arena = Arena(permits.byte_budget, None if is_inline else shared_memory(permits.byte_budget))
         self.fetched: Channel[Fetched] = Channel("fetched", bound=2 * permits.concurrency)
         self.ended: Channel[Ended] = Channel("ended", bound=2 * WRITE_BATCH)
         self.meter.channels = lambda: [self.fetched.statistics(), self.ended.statistics()]
@@ -130,7 +135,7 @@ class _Run:
             frontier = Frontier(job.config.permits, job.config.politeness, backlog)
             self.meter.paused, self.meter.waiting = frontier.paused, frontier.waits_for
             treatment = Treatment(frontier)
-            committer = Committer(job.sink, job.ledger, treatment)
+            committer = Committer(job.sink, job.ledger, treatment, job.config.dedupe)
             weather = Weather(job.config.health, frontier, self.permits)
             self.movement = Movement(job.meter, rows, frontier, committer, self.permits, self.arena)
             writing = group.create_task(self.write(committer), name="write")
@@ -170,7 +175,7 @@ class _Run:
             if not await self.is_work:
                 return
             async with (
-                Pool(job.pipeline.transform, limits.pool) as pool,
+                Pool(job.pipeline.transform, limits.pool, self.arena.memory) as pool,
                 self.fetcher() as fetcher,
                 self.robots() as robots,
                 asyncio.TaskGroup() as transforming,
@@ -264,9 +269,11 @@ class _Run:
             answers = await pool.run([fetched.response for fetched in batch])
             self.meter.transforming -= len(batch)
             for fetched, answer in zip(batch, answers, strict=True):
-                fetched.slot.shrink(sum(len(item.data) for item in answer.items))
-                await self.ended.put(Ended(endings.of_answer(fetched.response, answer), fetched.slot))
-            del batch, answers, fetched, answer  # as in ``fetch``
+                result = endings.of_answer(fetched.response, answer)  # asks the body for its length
+                is_kept = any(item.data is fetched.response.body for item in answer.items)
+                fetched.slot.shrink(sum(len(item.data) for item in answer.items), keep_body=is_kept)
+                await self.ended.put(Ended(result, fetched.slot))
+            del batch, answers, fetched, answer, result  # as in ``fetch``
 
     async def write(self, committer: Committer) -> None:
         """``ended`` → sink → ledger, in batches that are made durable by time and by count."""
@@ -299,9 +306,9 @@ class _Run:
                 if ended.slot is not None:
                     slots.enter_context(ended.slot)
             outcomes = await committer.write([ended.result for ended in batch])
-        for ended, outcome in zip(batch, outcomes, strict=True):
-            self.meter.by_class[outcome.class_] += 1
-            self.meter.written_bytes += sum(len(item.data) for item in ended.result.items)
+            for ended, outcome in zip(batch, outcomes, strict=True):
+                self.meter.by_class[outcome.class_] += 1
+                self.meter.written_bytes += sum(len(item.data) for item in ended.result.items)
 
     async def heed_stop(self, intake: Intake, rows: Reader[Request | Outcome], frontier: Frontier) -> None:
         """Interrupt → stop the intake, and after the grace period end what is still in flight."""

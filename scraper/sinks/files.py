@@ -236,7 +236,7 @@ class FilesSink:
             self._replaced += sorted(before - {path for path, _ in files})
         return result.outcome.placed(files[0][0])
 
-    def _write(self, folder: str, files: Sequence[tuple[str, bytes]], place: Place) -> None:
+    def _write(self, folder: str, files: Sequence[tuple[str, bytes | memoryview]], place: Place) -> None:
         """Write the files of a row, all of them or none."""
         temporary = self._out / self._folder_of(self._flushed + 1)
         written: list[str] = []
@@ -257,11 +257,13 @@ class FilesSink:
             raise SinkRejected("sink.rejected", sentence) from None
         self._written += written
 
-    def _files_of(self, result: Result, item: Item, index: int, base: str) -> list[tuple[str, bytes]]:
+    def _files_of(self, result: Result, item: Item, index: int, base: str) -> list[tuple[str, bytes | memoryview]]:
         request = result.request
         stem = f"{base}_{index}" if index else base
         has_more = request.caption is not None or bool(request.columns) or bool(item.fields)
-        files = [(f"{stem}.{names.item_suffix(item.extension, sidecars=has_more)}", item.data)]
+        files: list[tuple[str, bytes | memoryview]] = [
+            (f"{stem}.{names.item_suffix(item.extension, index, sidecars=has_more)}", item.data)
+        ]
         if request.caption is not None:
             files.append((f"{stem}.{names.CAPTION_EXTENSION}", rows.text_bytes(request.caption)))
         if has_more:

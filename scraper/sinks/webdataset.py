@@ -113,7 +113,13 @@ class _Shard:
             names.item_name(row, result.items[0].extension, sidecars=True),
             f"{names.shard_name(self.number)}.tar",
         )
+        parts: set[str] = set()
         for index, item in enumerate(result.items):
+            part = names.part_name(row, item.extension) if index else None
+            if part is not None and part not in parts:
+                parts.add(part)
+                self._add_member(part, item.data)
+                continue
             self._add_member(names.item_name(row, item.extension, index, sidecars=True), item.data)
             stem = names.stem(row, index)
             if request.caption is not None:
@@ -122,7 +128,7 @@ class _Shard:
             self._add_member(f"{stem}.{names.METADATA_EXTENSION}", about)
         return outcome
 
-    def _add_member(self, name: str, data: bytes) -> None:
+    def _add_member(self, name: str, data: bytes | memoryview) -> None:
         self.archive.add((self._header(name, len(data)), data, tar.padding(len(data))))
 
     def seal(self) -> Sealed:
