@@ -32,6 +32,9 @@ def _image(extension: str, name: str) -> Kind:
 JPEG, PNG, GIF = _image("jpg", "JPEG"), _image("png", "PNG"), _image("gif", "GIF")
 WEBP, AVIF, HEIC = _image("webp", "WebP"), _image("avif", "AVIF"), _image("heic", "HEIC")
 TIFF, BMP, SVG = _image("tiff", "TIFF"), _image("bmp", "BMP"), _image("svg", "SVG")
+JP2, ICO = _image("jp2", "JPEG 2000"), _image("ico", "Windows icon")
+DECODABLE = ("jpg", "png", "gif", "webp", "avif", "tiff", "bmp", "jp2", "ico")
+"""Extensions of what ``scraper.transforms.codecs`` can decode, named where no Pillow is loaded."""
 _MP4 = Kind("mp4", "an MP4 video")
 _XML = Kind("xml", "an XML document")
 _HTML = Kind("html", "an HTML page")
@@ -46,10 +49,10 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"MM\x00*", TIFF),
     (0, b"II+\x00", TIFF),
     (0, b"MM\x00+", TIFF),
-    (0, b"\x00\x00\x01\x00", _image("ico", "Windows icon")),
+    (0, b"\x00\x00\x01\x00", ICO),
     (0, b"8BPS", _image("psd", "Photoshop")),
-    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", _image("jp2", "JPEG 2000")),
-    (0, b"\xff\x4f\xff\x51", _image("jp2", "JPEG 2000")),
+    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", JP2),
+    (0, b"\xff\x4f\xff\x51", JP2),
     (0, b"\xff\x0a", _image("jxl", "JPEG XL")),
     (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", _image("jxl", "JPEG XL")),
     (0, b"%!PS", _image("eps", "PostScript")),

@@ -33,14 +33,19 @@ def failure(body: bytes, **settings: object) -> TransformFailed:
     return caught.value
 
 
-def png_claiming(width: int, height: int) -> bytes:
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these chunks."""
+    parts = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def png_claiming(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
     """The start of a PNG of that size, and nothing of its pixels."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return png((b"IHDR", header), (b"IDAT", b""), (b"IEND", b""))
 
 
 @pytest.mark.parametrize(
@@ -65,11 +70,11 @@ def test_what_is_no_accepted_picture_is_named(body: bytes, class_: str, text: st
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.97])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.97, 1.0])
 def test_a_picture_that_is_cut_off_is_none(format_: str, share: float) -> None:
-    """Whatever is missing at the end, there is no output, and the class says truncated."""
+    """Whatever is missing at the end, a byte or all, there is no output, and the class says truncated."""
     whole = encoded(format_)
-    error = failure(whole[: int(len(whole) * share)])
+    error = failure(whole[: int((len(whole) - 1) * share)])
     assert error.class_ == "image.truncated"
     assert "before the picture does" in error.message
 
@@ -89,6 +94,33 @@ def test_damaged_data_is_told_from_missing_data() -> None:
         error = failure(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert error.class_ == "image.decode"
         assert "a PNG image that is damaged" in error.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        png_claiming(8, 8, depth=0),
+        png_claiming(8, 8, depth=3),
+        png_claiming(8, 8, colour=1),
+        png_claiming(8, 8, colour=9),
+        png_claiming(0, 8),
+        png_claiming(8, 0),
+        png((b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)), (b"IEND", b"")),
+        png((b"IDAT", zlib.compress(bytes(200))), (b"IEND", b"")),
+        encoded("PNG").replace(b"\r\n", b"\n", 1),
+        encoded("PNG").replace(b"\x1a", b"", 1),
+    ],
+    ids=lambda body: f"{len(body)}",
+)
+def test_impossible_headers_are_no_pictures(body: bytes) -> None:
+    """Depths, colours and sizes there are none of, no pixels, no header, a signature that a transfer changed."""
+    assert failure(body).class_ in ("image.decode", "image.truncated", "image.not_image")
+
+
+def test_a_body_is_what_it_begins_as() -> None:
+    """A zip file hidden behind a photograph is a photograph; a page within a GIF's comment is a GIF."""
+    assert len(ImageTransform()(response(encoded("JPEG") + b"PK\x03\x04hidden"))) == 1
+    assert len(ImageTransform()(response(encoded("GIF", comment=b"<html><script>alert(1)</script>")))) == 1
 
 
 def test_damaged_texts_cost_no_picture() -> None:
