@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from scraper import ImageTransform, OutputFormat, Pipeline, filled, option, output_of
 
+_Filter = Literal["nearest", "area", "linear", "hamming", "bicubic", "lanczos", "bilinear", "cubic", "lanczos4"]
+
 DEFAULT_NAME = "{folder}/{key}"
 
 
@@ -18,12 +20,26 @@ class Options:
     """What becomes of each picture, and where it goes.
 
     Attributes:
-        image_size: Pixels of the side that resize-mode names.
+        image_size: Pixels of the side that resize-mode names. Several, as in 256,1024, make a picture each.
         resize_mode: no keeps the size; keep_ratio brings the shorter side to image-size, keep_ratio_largest the
-            longer one; center_crop cuts a square; border fills up to a square with white.
+            longer one; center_crop cuts a square; border fills up to a square with background.
         resize_only_if_bigger: Leave smaller pictures at their size.
+        downscale_interpolation: Filter that makes pictures smaller. auto looks as good as lanczos and costs half.
+        upscale_interpolation: Filter that makes pictures larger.
+        background: Colour behind transparency, where the format has none, and round pictures in border: white,
+            black, grey or #rrggbb.
         encode_format: Format to write.
         encode_quality: Quality of jpg and webp, 1 to 100; of png, how hard to compress, 0 to 9.
+        skip_reencode: Pass pictures through unchanged that have the format and the size already.
+        bbox_col: Column of boxes to blur, such as faces: [[left, upper, right, lower], ...] from 0 to 1.
+        accept_formats: Formats that are decoded, by content: a,b or repeated. Others end as filtered.type.
+        animated: first takes the first frame or page of several; refuse leaves such pictures out.
+        metadata: Whether the result has the EXIF of its original: strip leaves it out, keep has it but for where
+            it was taken, keep-gps with that.
+        extract_exif: Have EXIF in the column exif.
+        min_image_size: Leave out pictures whose shorter side has fewer pixels.
+        max_image_area: Leave out pictures with more pixels.
+        max_aspect_ratio: Leave out pictures one side of which is longer than so many times the other.
         max_image_pixels: Pictures whose header claims more pixels are refused before they are decoded.
         output_format: files for one file a picture, webdataset for tar shards, jsonl for what is known of each
             picture, without the pictures.
@@ -32,15 +48,30 @@ class Options:
             {key}, {folder}, {host}, {path}, {stem}, {filename}, {ext}, {caption} and {column:NAME}.
     """
 
-    image_size: int = ImageTransform.image_size
+    image_size: tuple[int, ...] = option((256,), split=True)
     resize_mode: Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"] = "border"
     resize_only_if_bigger: bool = ImageTransform.resize_only_if_bigger
+    downscale_interpolation: Literal["auto", _Filter] = "auto"
+    upscale_interpolation: _Filter = "lanczos"
+    background: str = ImageTransform.background
     encode_format: Literal["jpg", "png", "webp"] = "jpg"
     encode_quality: int | None = option(None, shown="95; 6 for png")
+    skip_reencode: bool = ImageTransform.skip_reencode
+    bbox_col: str | None = None
+    accept_formats: tuple[str, ...] = option(ImageTransform.accept_formats, split=True)
+    animated: Literal["first", "refuse"] = "first"
+    metadata: Literal["strip", "keep", "keep-gps"] = "strip"
+    extract_exif: bool = ImageTransform.extract_exif
+    min_image_size: int = ImageTransform.min_image_size
+    max_image_area: float = option(ImageTransform.max_image_area, shown="no bound")
+    max_aspect_ratio: float = option(ImageTransform.max_aspect_ratio, shown="no bound")
     max_image_pixels: int = ImageTransform.max_image_pixels
     output_format: OutputFormat = "files"
     number_sample_per_shard: int = 10_000
     name: str | None = option(None, shown=DEFAULT_NAME)
+
+
+_OF_THE_OUTPUT = ("output_format", "number_sample_per_shard", "name")
 
 
 def build(options: Options | None = None, /, **settings: Any) -> Pipeline:
@@ -50,21 +81,17 @@ def build(options: Options | None = None, /, **settings: Any) -> Pipeline:
         UsageError: a setting does not exist, or is out of range.
     """
     said = filled(Options, options, settings)
-    transform = ImageTransform(
-        image_size=said.image_size,
-        resize_mode=said.resize_mode,
-        resize_only_if_bigger=said.resize_only_if_bigger,
-        encode_format=said.encode_format,
-        encode_quality=said.encode_quality,
-        max_image_pixels=said.max_image_pixels,
-    )
+    values = asdict(said)
+    transform = ImageTransform(**{name: values[name] for name in values if name not in _OF_THE_OUTPUT})
+    values |= {name: getattr(transform, name) for name in values if name.endswith("_interpolation")}
     name = None if said.name == DEFAULT_NAME else said.name
+    sizes = said.image_size if len(said.image_size) > 1 else said.image_size[0]
     return Pipeline(
         name="images",
         transform=transform,
         open_sink=output_of(said.output_format, said.number_sample_per_shard, name),
         # As they are used: saying nothing and saying the default are the same job.
-        settings={**asdict(said), "encode_quality": transform.encode_quality, "name": name},
+        settings={**values, "image_size": sizes, "encode_quality": transform.encode_quality, "name": name},
         accept="image/avif,image/webp,image/*,*/*;q=0.8",
         # Pictures are compressed already: asking for more costs the server time and us a decoder.
         accept_encoding="identity",

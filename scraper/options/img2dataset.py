@@ -14,31 +14,22 @@ from scraper.options.schema import dashed
 ANY = "any"
 
 INSTEAD = {
+    "disable-all-reencoding": "scraper files writes bodies as they came",
     "ignore-ssl-certificate": "name the hosts whose certificates are not to be verified, --insecure HOST",
     "user-agent-token": "the token is the beginning of --user-agent",
 }
 """What to write instead, where there is something."""
 
 NO_COUNTERPART: Mapping[str, Collection[str]] = {
-    "bbox-col": ("None",),
-    "compute-hash": ("sha256",),
     "disable-all-reencoding": ("False",),
     "distributor": ("multiprocessing",),
-    "downscale-interpolation": ("bicubic",),
     "enable-wandb": ("False",),
-    "extract-exif": ("True",),
     "ignore-ssl-certificate": ("False",),
     "incremental-mode": ("incremental",),
-    "max-aspect-ratio": ("inf",),
-    "max-image-area": ("inf",),
     "max-shard-retry": (ANY,),
-    "min-image-size": ("0",),
     "oom-shard-count": ("5",),
-    "skip-reencode": ("False",),
     "subjob-size": (ANY,),
-    "upscale-interpolation": ("lanczos",),
     "user-agent-token": ("None",),
-    "verify-hash": ("None",),
     "wandb-project": (ANY,),
 }
 """Option → the values that ask for what is done anyway. Once there is an option of that name, its line goes."""

@@ -114,12 +114,24 @@ def item_name(row: int, extension: str, index: int = 0, *, sidecars: bool = Fals
         sidecars: ``KEY.txt`` and ``KEY.json`` stand beside the item, so that an item of these types is called
             ``KEY.data.txt`` and ``KEY.data.json``.
     """
-    return f"{stem(row, index)}.{item_suffix(extension, sidecars=sidecars)}"
+    return f"{stem(row, index)}.{item_suffix(extension, index, sidecars=sidecars)}"
 
 
-def item_suffix(extension: str, *, sidecars: bool = False) -> str:
-    """What follows the dot in an item's name; see ``item_name``."""
-    clean = clean_extension(extension)
+def part_name(row: int, extension: str) -> str | None:
+    """``KEY.PART.ext`` of an item whose extension has two parts, as in ``1024.jpg``: it is of its row's sample.
+
+    So WebDataset's readers see it. None for an extension of one part: such an item is a sample of its own.
+    """
+    part, _, last = extension.lower().rpartition(".")
+    clean = _NOT_ALLOWED.sub("", part)[:MAX_EXTENSION]
+    if not clean or clean == "data":  # ``KEY.data.txt`` is the name of another item, see ``item_name``
+        return None
+    return f"{key_of(row)}.{clean}.{clean_extension(last)}"
+
+
+def item_suffix(extension: str, index: int = 0, *, sidecars: bool = False) -> str:
+    """What follows the dot in an item's name; see ``item_name``. Of a further item the part before a dot goes."""
+    clean = clean_extension(extension.rpartition(".")[2] if index else extension)
     return f"data.{clean}" if sidecars and clean in _SIDECARS else clean
 
 

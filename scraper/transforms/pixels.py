@@ -1,111 +1,211 @@
-"""From the bytes of a picture to the bytes of the picture asked for, by way of Pillow.
+"""From the bytes of a picture to the bytes of the pictures asked for, by way of Pillow.
 
-    open (header only) ─▶ pixel cap ─▶ draft ─▶ decode ─▶ 8-bit sRGB ─▶ resize ─▶ upright ─▶ pad ─▶ encode
+    open (header only) ─▶ limits ─▶ shrink + decode ─▶ 8 bits
+    for each size: resize ─▶ upright ─▶ blur ─▶ pad ─▶ encode
 
 Must never: return a picture of which the decoder says that data is missing; allocate pixels that were not counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, JpegImagePlugin
-from PIL.Image import Resampling
+from PIL import ExifTags, Image, JpegImagePlugin
+from PIL.Image import Resampling, Transpose
 
 from scraper.errors import TransformFailed
-from scraper.policies.resize import Placement, place, shrink_factor
-from scraper.transforms import codecs, colour, metadata
+from scraper.policies.resize import AUTO, SHRINKS, Placement, filter_of, place, shrink_of
+from scraper.transforms import blur, codecs, colour, metadata, prints
 from scraper.transforms.sniff import Kind
 
-# Filter and headroom by measurement: synthetic photographs with edges, to 256 px; time is decode + resize; SSIM
-# (8x8 luma) is against full decode + LANCZOS, the mean of four.
-#
-#                    HAMMING          BICUBIC          LANCZOS
-#    400x300  /1   1.1 ms 0.988     1.5 ms 0.997     1.9 ms 1.000
-#    700x525  /2   1.7 ms 0.983     2.0 ms 0.992     2.3 ms 0.996     headroom 1
-#             /1   2.7 ms 0.991     3.6 ms 0.998     4.6 ms 1.000     headroom 1.5 and 2
-#   1280x960  /4   3.8 ms 0.979     4.1 ms 0.989     4.4 ms 0.994     headroom 1
-#             /2   4.7 ms 0.990     5.5 ms 0.997     6.4 ms 0.999     headroom 1.5 and 2
-#  4000x3000  /8    25 ms 0.990      26 ms 0.995      26 ms 0.999     headroom 1 and 1.5
-#             /4    29 ms 0.991      30 ms 0.997      32 ms 1.000     headroom 2
-#
-# BICUBIC without headroom never falls below 0.98, which HAMMING does, and costs least of those that do not.
-_SHRINKING, _ENLARGING = Resampling.BICUBIC, Resampling.LANCZOS
-_HEADROOM = 1.0
-_REDUCING_GAP = 2.0  # for what draft cannot do: merge whole pixels first, down to twice the size aimed at
+RESAMPLING = {
+    "nearest": Resampling.NEAREST,
+    "area": Resampling.BOX,
+    "linear": Resampling.BILINEAR,
+    "hamming": Resampling.HAMMING,
+    "bicubic": Resampling.BICUBIC,
+    "lanczos": Resampling.LANCZOS,
+}
+_REDUCING_GAP = 2.0
+"""For what no decoder shrinks: whole pixels are merged first, down to twice the size wanted (Pillow's resize)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What ``ImageTransform`` was told, checked there."""
 
-    size: int
+    sizes: tuple[int, ...]
     mode: str
-    only_if_bigger: bool
     format: str
     quality: int
     max_pixels: int
+    only_if_bigger: bool = False
+    downscale: str = AUTO
+    upscale: str = "lanczos"
+    background: tuple[int, int, int] = (255, 255, 255)
+    min_side: int = 0
+    max_area: float = float("inf")
+    max_aspect: float = float("inf")
+    skip_reencode: bool = False
+    metadata: str = "strip"
+    animated: str = "first"
+    extract_exif: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture that was made; ``data`` is the body itself where that passed through unchanged."""
+
+    data: bytes | memoryview
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An encoded picture and what is known about it; ``original_*`` are of the upright picture."""
+    """The pictures, in the order of the sizes, and what is known of the one they were made from, set upright.
 
-    data: bytes
+    ``dhash`` is of the first picture, before it is padded; ``remarks`` are what the decoder found odd.
+    """
+
+    pictures: Sequence[Picture]
     width: int
     height: int
-    original_width: int
-    original_height: int
+    mode: str
     exif: str | None
+    dhash: str
+    remarks: Sequence[str]
 
 
-def render(body: bytes | memoryview, kind: Kind, settings: Settings) -> Rendered:
-    """Make the picture that was asked for.
+def render(body: bytes | memoryview, kind: Kind, settings: Settings, boxes: Sequence[blur.Box] = ()) -> Rendered:
+    """Make the pictures that were asked for, with the boxes blurred.
 
     Raises:
-        TransformFailed: image.truncated, image.decode or image.bomb.
+        TransformFailed: image.truncated, image.decode, image.bomb, or filtered.* for what is not wanted.
     """
-    with codecs.opened(kind, body) as image:
+    remarks: list[str] = []
+    with codecs.opened(kind, body, remarks=remarks) as image:
         _check_pixels(*image.size, settings.max_pixels, "The picture has")
         exif = metadata.exif_of(image)
         turn = metadata.turn_of(image, exif)
-        lies = metadata.lies(turn)
-        stored = image.size
-        width, height = stored[::-1] if lies else stored
-        placement = place(width, height, settings.mode, settings.size, only_if_bigger=settings.only_if_bigger)
-        _check_result(placement, settings)
-        pixels = _scaled(image, placement.transposed() if lies else placement, settings.format != "jpg")
-        text = metadata.as_json(exif)
+        width, height = image.size[::-1] if metadata.lies(turn) else image.size
+        _check_wanted(width, height, settings)
+        if settings.animated == "refuse" and (frames := codecs.frames(image)) > 1:
+            raise TransformFailed("filtered.type", f"The picture has {frames} frames or pages; --animated refuse.")
+        placements = [
+            place(width, height, settings.mode, size, only_if_bigger=settings.only_if_bigger)
+            for size in settings.sizes
+        ]
+        for placement in placements:
+            _check_result(placement, settings)
+        mode, text = image.mode, metadata.as_json(exif) if settings.extract_exif else None
+        may_pass = settings.skip_reencode and not boxes and turn is None and _fits(image, kind, exif, settings)
+        anew = [each for each in placements if not (may_pass and each.keeps(width, height))]
+        shrink = _shrink(image, anew, settings.downscale)
+        image.load()  # also of what passes through: it has to be whole
+        source = _Source(colour.samples(image), colour.profile_of(image), shrink, turn, (width, height), boxes)
+        made: list[Picture] = []
+        dhash = ""
+        for placement in placements:
+            if placement in anew:
+                pixels = _resized(source, placement, settings)
+                made.append(_finished(exif, pixels, placement, settings))
+            else:
+                pixels = colour.to_srgb(source.pixels, source.profile)
+                made.append(Picture(body, width, height))
+            dhash = dhash or prints.dhash(pixels)
+    return Rendered(made, width, height, mode, text, dhash, remarks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A picture that is decoded: its pixels as they are stored, by how much they were shrunk, and the like."""
+
+    pixels: Image.Image
+    profile: bytes | None
+    shrink: int
+    turn: Transpose | None
+    upright: tuple[int, int]
+    boxes: Sequence[blur.Box]
+
+
+def _fits(image: Image.Image, kind: Kind, exif: Image.Exif, settings: Settings) -> bool:
+    """Whether the picture, if it has the size already, could have been written by us."""
+    return (
+        kind.extension == settings.format
+        and image.mode in ("RGB", "L", *(("RGBA",) if settings.format != "jpg" else ()))
+        and not image.info.get("icc_profile")
+        and not _says_too_much(image, exif, settings.metadata)
+        and codecs.frames(image) == 1
+    )
+
+
+def _says_too_much(image: Image.Image, exif: Image.Exif, metadata_: str) -> bool:
+    """Whether the picture has metadata that the result is not to have."""
+    if metadata_ == "keep-gps":
+        return False
+    beside = image.info.keys() & {"xmp", "XML:com.adobe.xmp", "comment"}  # where anything may stand, places too
+    return bool(beside) or ExifTags.IFD.GPSInfo in exif or (metadata_ == "strip" and "exif" in image.info)
+
+
+def _shrink(image: Image.Image, placements: Sequence[Placement], downscale: str) -> int:
+    """Have the decoder divide the sides, if it can; by how much it will."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return 1
+    factor = shrink_of(placements, downscale) if placements else max(SHRINKS)
+    if factor > 1:
+        image.draft(image.mode, (image.width // factor, image.height // factor))
+    return factor
+
+
+def _resized(source: _Source, upright: Placement, settings: Settings) -> Image.Image:
+    """One picture in sRGB, upright. What costs by the pixel comes after the resize, where there are fewer."""
+    pixels, turn = source.pixels, source.turn
+    placement = upright.transposed() if metadata.lies(turn) else upright
+    left, upper, right, lower = (edge / source.shrink for edge in placement.box)
+    box = (left, upper, right, lower)
+    if placement.size != pixels.size or box != (0, 0, *pixels.size):
+        resample = RESAMPLING[filter_of(placement, source.shrink, settings.downscale, settings.upscale)]
+        pixels = pixels.resize(placement.size, resample, box, reducing_gap=_REDUCING_GAP)
     if turn is not None:
         pixels = pixels.transpose(turn)
+    pixels = colour.to_srgb(pixels, source.profile)
+    if settings.format == "jpg":
+        pixels = colour.flat(pixels, settings.background)
+    return blur.blurred(pixels, source.boxes, source.upright, upright)
+
+
+def _finished(exif: Image.Exif, pixels: Image.Image, placement: Placement, settings: Settings) -> Picture:
+    """The same padded and encoded, with what is to be kept of the metadata of the picture it was made from."""
+    if pixels.mode == "L":  # readers of a dataset want one shape for all pictures
+        pixels = pixels.convert("RGB")
     if placement.is_padded:
-        canvas = Image.new(pixels.mode, placement.canvas, "white")
+        canvas = Image.new(pixels.mode, placement.canvas, settings.background)
         canvas.paste(pixels, placement.offset)
         pixels = canvas
-    data = codecs.encode(pixels, settings.format, settings.quality)
-    return Rendered(data, *pixels.size, width, height, text)
-
-
-def _scaled(image: Image.Image, placement: Placement, keep_alpha: bool) -> Image.Image:
-    """Decode and scale, as 8-bit RGB, or RGBA where there is transparency to keep."""
-    box = placement.box
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        factor = shrink_factor(placement, _HEADROOM)
-        if factor > 1:
-            image.draft(image.mode, (image.width // factor, image.height // factor))
-            box = (box[0] / factor, box[1] / factor, box[2] / factor, box[3] / factor)
-    image.load()
-    pixels = colour.plain(image, keep_alpha=keep_alpha)
-    if placement.size != pixels.size or box != (0, 0, *pixels.size):
-        resample = _ENLARGING if placement.enlarges else _SHRINKING
-        pixels = pixels.resize(placement.size, resample, box, reducing_gap=_REDUCING_GAP)
-    # Grey becomes RGB last, where it is cheapest: readers of a dataset want one shape for all pictures.
-    return pixels.convert("RGB") if pixels.mode == "L" else pixels
+    kept = b""
+    if settings.metadata != "strip":
+        kept = metadata.kept(pixels, exif, gps=settings.metadata == "keep-gps")
+    return Picture(codecs.encode(pixels, settings.format, settings.quality, exif=kept), *pixels.size)
 
 
 def _check_pixels(width: int, height: int, most: int, what: str) -> None:
     if width * height > most:
         raise TransformFailed("image.bomb", f"{what} {width} x {height} pixels; {most} are allowed.")
+
+
+def _check_wanted(width: int, height: int, settings: Settings) -> None:
+    """The user's bounds, from the header alone. Names and meanings are img2dataset's."""
+    shown = f"The picture has {width} x {height} pixels"
+    if min(width, height) < settings.min_side:
+        raise TransformFailed("filtered.size", f"{shown}; its sides are to have {settings.min_side} at least.")
+    if width * height > settings.max_area:
+        raise TransformFailed("filtered.pixels", f"{shown}; {settings.max_area:g} are wanted at most.")
+    if max(width, height) > settings.max_aspect * min(width, height):
+        raise TransformFailed(
+            "filtered.aspect", f"{shown}; one side is to be at most {settings.max_aspect:g} times the other."
+        )
 
 
 def _check_result(placement: Placement, settings: Settings) -> None:

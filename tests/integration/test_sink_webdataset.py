@@ -156,6 +156,20 @@ async def test_a_samples_members_stand_together(tmp_path: Path) -> None:
     assert dict(members)["000000003.json"].startswith(b'{\n    "url": ')
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+async def test_parts_of_a_sample_share_its_key(tmp_path: Path) -> None:
+    """An extension of two parts is a further picture of the sample; two of one name do not hide each other."""
+    further = [Item(b"b", "1024.JPG"), Item(b"c", "1024.jpg"), Item(b"d", "data.txt"), Item(b"e", ".jpg")]
+    await _write(tmp_path, [_result(3, Item(b"a", "jpg"), *further), _result(4, Item(b"f", "jpg"))])
+    names = [name for name, _ in _members_of(tmp_path / "00000.tar")]
+    assert names[:3] == ["000000003.jpg", "000000003.json", "000000003.1024.jpg"]
+    assert [name for name in names if not name.endswith("json")][2:] == [
+        "000000003_2.jpg", "000000003_3.data.txt", "000000003_4.jpg", "000000004.jpg",
+    ]  # fmt: skip
+    sample = next(iter(webdataset.WebDataset(str(tmp_path / "00000.tar"), shardshuffle=False)))
+    assert (sample["jpg"], sample["1024.jpg"]) == (b"a", b"b")
+
+
 async def test_the_table_has_img2datasets_columns_and_types(tmp_path: Path) -> None:
     """Every row of the shard, failures too; columns of any content, with the same schema in each shard."""
     columns: list[dict[str, object]] = [

@@ -55,6 +55,16 @@ def test_shards_are_numbered_with_five_digits_or_more() -> None:
     assert [names.shard_name(number) for number in (0, 42, 123_456)] == ["00000", "00042", "123456"]
 
 
+@pytest.mark.parametrize(
+    ("extension", "expected"),
+    [("1024.jpg", "000000005.1024.jpg"), ("a.b.c", "000000005.ab.c"), ("../x/..y", "000000005.x.y"), ("jpg", None),
+     (".jpg", None), ("data.txt", None), ("..", None)],
+)  # fmt: skip
+def test_an_extension_of_two_parts_names_a_part(extension: str, expected: str | None) -> None:
+    """KEY.PART.ext, of plain characters; None where there is no such part, or its name is another item's."""
+    assert names.part_name(5, extension) == expected
+
+
 @given(st.text(max_size=30))
 def test_any_extension_becomes_a_safe_one(extension: str) -> None:
     """One to eight characters of a-z and 0-9, from any text at all."""

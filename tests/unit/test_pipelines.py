@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import fields
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -25,13 +26,18 @@ def test_images_by_default() -> None:
 
 def test_every_option_of_images_reaches_the_pipeline() -> None:
     """No option is parsed and ignored, and each is in the settings that guard a resumed output."""
-    said = {
+    said: dict[str, Any] = {
         "image_size": 64, "resize_mode": "keep-ratio", "resize_only_if_bigger": True, "encode_format": "webp",
         "encode_quality": 80, "max_image_pixels": 1000, "output_format": "webdataset",
-        "number_sample_per_shard": 7,
+        "number_sample_per_shard": 7, "downscale_interpolation": "area", "upscale_interpolation": "linear",
+        "background": "#123", "accept_formats": ("png", "gif"), "min_image_size": 5, "max_image_area": 900.0,
+        "max_aspect_ratio": 3.5, "skip_reencode": True, "bbox_col": "faces",
+        "animated": "refuse", "metadata": "keep", "extract_exif": False,
     }  # fmt: skip
     pipeline = images.build(**said)
-    assert pipeline.transform == ImageTransform(64, "keep_ratio", True, "webp", 80, 1000)
+    of_the_output = ("output_format", "number_sample_per_shard")
+    assert pipeline.transform == ImageTransform(**{name: said[name] for name in said if name not in of_the_output})
+    assert {each.name for each in fields(ImageTransform)} == said.keys() - set(of_the_output)
     assert pipeline.open_sink == WebdatasetOutput(rows_per_shard=7)
     assert dict(pipeline.settings) == {**said, "resize_mode": "keep_ratio", "name": None}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraper.policies.resize import RESIZE_MODES, SHRINKS, Placement, place, shrink_factor
+from scraper.policies.resize import HEADROOM, RESIZE_MODES, SHRINKS, Placement, filter_of, place, shrink_of
 
 sides = st.integers(1, 20_000)
 sizes = st.integers(1, 2_000)
@@ -104,18 +104,42 @@ def test_turning_first_or_last_is_the_same(width: int, height: int, mode: str, s
     assert turned.transposed() == place(width, height, mode, size)
 
 
-@given(sides, sides, modes, sizes, st.sampled_from([1.0, 1.5, 2.0]))
-def test_shrinking_leaves_enough_pixels(width: int, height: int, mode: str, size: int, headroom: float) -> None:
-    """The factor is the largest the decoder knows that leaves at least the headroom."""
+@given(sides, sides, modes, sizes)
+def test_shrinking_leaves_enough_pixels(width: int, height: int, mode: str, size: int) -> None:
+    """The factor is the largest the decoder knows that leaves the headroom on both sides."""
     p = place(width, height, mode, size)
-    factor = shrink_factor(p, headroom)
+    factor = shrink_of([p])
     fits = [
         each
         for each in SHRINKS
-        if (p.box[2] - p.box[0]) >= each * p.size[0] * headroom
-        and (p.box[3] - p.box[1]) >= each * p.size[1] * headroom
+        if (p.box[2] - p.box[0]) / p.size[0] / each >= HEADROOM
+        and (p.box[3] - p.box[1]) / p.size[1] / each >= HEADROOM
     ]
     assert factor == max([*fits, 1])
+
+
+def test_several_sizes_share_what_the_largest_needs() -> None:
+    """Decoded once, a picture must do for each of its sizes; nearest needs all pixels of it."""
+    small, large = (place(4000, 3000, "keep_ratio", size) for size in (100, 900))
+    assert (shrink_of([small]), shrink_of([large]), shrink_of([small, large])) == (8, 2, 2)
+    assert shrink_of([small], "nearest") == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "shrink", "filter_"),
+    [
+        (256, 1, "hamming"), (700, 1, "hamming"), (800, 2, "bicubic"), (900, 2, "hamming"), (1700, 4, "bicubic"),
+        (4096, 8, "hamming"),
+        (255, 1, "lanczos"),
+    ],
+)  # fmt: skip
+def test_the_cheaper_filter_is_taken_where_it_is_good_enough(width: int, shrink: int, filter_: str) -> None:
+    """What is left to merge decides, and whether the decoder has shrunk; enlarging is a matter of its own."""
+    placement = place(width, width, "keep_ratio", 256)
+    assert filter_of(placement, shrink) == filter_
+    assert filter_of(placement, shrink, downscale="area", upscale="linear") == (
+        "linear" if width < 256 else "area"
+    )
 
 
 def test_an_unknown_mode_is_refused() -> None:
