@@ -44,8 +44,8 @@ docs: $(READY)  ## write docs/options.md and docs/outcomes.md anew
 smoke: $(READY)  ## build the wheel, install it alone in an empty environment, download three pictures with it
 	@sh tools/smoke.sh $(PY) $(BUILD)
 
-bench: $(READY)  ## measure against other downloaders; prints ratios
-	@$(PY) -m benchmarks
+bench: $(READY)  ## measure against other downloaders; writes docs/benchmarks.md and its plots
+	@$(PY) -m benchmarks --write
 
 wc:  ## lines of code, by package
 	@for part in scraper pipelines tests; do \

@@ -1,10 +1,52 @@
-"""Numbers of several runs → what is printed: medians with their spread, ratios, tables. Pure."""
+"""Numbers of several runs → what is printed: medians with their spread, ratios, tables, what to plot. Pure."""
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A plot of groups of bars.
+
+    Attributes:
+        name: of its file, without the extension.
+        title: what is shown.
+        unit: along the axis of values.
+        groups: what stands side by side.
+        series: name → the runs of each group; the bar is their median, its whisker the least and the most.
+            No runs, no bar.
+    """
+
+    name: str
+    title: str
+    unit: str
+    groups: Sequence[str]
+    series: Mapping[str, Sequence[Sequence[float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A plot of lines.
+
+    Attributes:
+        name: of its file, without the extension.
+        title: what is shown.
+        across: the unit along the horizontal axis.
+        unit: along the vertical one.
+        series: name → its points.
+    """
+
+    name: str
+    title: str
+    across: str
+    unit: str
+    series: Mapping[str, Points]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +58,10 @@ class Finding:
         head: the table's column names.
         rows: its cells.
         notes: what one should know to read it.
-        verdict: one line: the figure against its goal.
-        is_valid: every side did all of its work; otherwise the figures say nothing.
+        verdict: a line for each goal: the figure against it.
+        is_valid: all was done that the figures stand on; otherwise they say nothing. A peer that fails is no
+            reason: the table and the verdict say so.
+        plots: to stand beside the table.
     """
 
     title: str
@@ -26,6 +70,7 @@ class Finding:
     notes: Sequence[str]
     verdict: str
     is_valid: bool
+    plots: Sequence[Bars | Lines] = ()
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
@@ -43,17 +88,40 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [one / other for one, other in zip(ours, theirs, strict=True)]
 
 
-def steady(rows: tuple[int, int], seconds: Sequence[tuple[float, float]]) -> list[float]:
-    """Rows per second without start and end: what a longer run had more, over the time it took more.
+def steps(points: Points) -> list[tuple[float, float]]:
+    """Of a figure that grows in steps, as a file written in pieces does: its beginning, and when it had grown."""
+    grown = [now for before, now in itertools.pairwise(points) if now[1] > before[1]]
+    return [*points[:1], *grown]
+
+
+def reached(points: Points, value: float) -> float | None:
+    """When a growing figure came by a value, taking it to grow evenly from point to point; None if it did not."""
+    for (x, y), (next_x, next_y) in itertools.pairwise(points):
+        if y <= value <= next_y and next_y > y:
+            return x + (next_x - x) * (value - y) / (next_y - y)
+    return None
+
+
+def steady(points: Points, amount: float, part: tuple[float, float] = (0.25, 0.9)) -> float | None:
+    """What was done in a second while the work went from a quarter to nine tenths of its end; None if not known.
+
+    Start-up, the filling of queues and the end, with its report, are left out.
 
     Args:
-        rows: of the short run and of the long one.
-        seconds: of each pair of runs. A pair whose long run was not longer says nothing and is left out.
+        points: seconds, and how much there was by then, in any unit.
+        amount: how much all of it is, in the unit of the answer.
+        part: from which share of the end to which.
     """
-    return [(rows[1] - rows[0]) / (long - short) for short, long in seconds if long > short]
+    seen = steps(points)
+    if not seen:
+        return None
+    first, last = (reached(seen, share * seen[-1][1]) for share in part)
+    if first is None or last is None or last <= first:
+        return None
+    return amount * (part[1] - part[0]) / (last - first)
 
 
-def slope(points: Sequence[tuple[float, float]]) -> float:
+def slope(points: Points) -> float:
     """Least squares: by how much y grows with x. 0 for fewer than two different x."""
     if len({x for x, _ in points}) < 2:
         return 0.0
@@ -63,7 +131,7 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 def verdict(name: str, found: str, goal: str, met: bool | None, *, is_valid: bool) -> str:
     """The one-line summary. ``met`` is None where nothing could be compared."""
     word = {True: "met", False: "MISSED", None: "not compared"}[met]
-    return f"{name:<7} {found}; goal {goal}: {word if is_valid else 'INVALID, rows are missing'}"
+    return f"{name:<10} {found}; goal {goal}: {word if is_valid else 'INVALID, rows are missing'}"
 
 
 def judged(values: Sequence[float], test: Callable[[float], bool]) -> bool | None:
@@ -81,10 +149,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def shown(finding: Finding) -> str:
-    """A finding as Markdown."""
+def shown(finding: Finding, plots: str = "") -> str:
+    """A finding as Markdown, with its plots between the table and the notes where there is a folder of them."""
     notes = "".join(f"- {note}\n" for note in finding.notes)
-    return f"### {finding.title}\n\n{table(finding.head, finding.rows)}\n\n{notes}"
+    pictures = "".join(f"![{plot.title}]({plots}/{plot.name}.svg)\n\n" for plot in finding.plots if plots)
+    return f"### {finding.title}\n\n{table(finding.head, finding.rows)}\n\n{pictures}{notes}"
 
 
 def replaced(page: str, name: str, measured: str) -> str:

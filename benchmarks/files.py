@@ -1,90 +1,119 @@
-"""Small files as they come: ours against ``curl --parallel``."""
+"""Small files as they come: ours, as files and as tar shards, against everybody who downloads lists."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Sequence
-from dataclasses import replace
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import peers
-from benchmarks.figures import Finding, judged, ratios, spread, verdict
-from benchmarks.measuring import Run, run
-from benchmarks.serving import Server
-from benchmarks.setting import Done, Setting, Side, in_turn, is_whole, write_list
+from benchmarks import downloaders, peers
+from benchmarks.downloaders import Downloader, Missing
+from benchmarks.figures import Bars, Finding, judged, spread, verdict
+from benchmarks.serving import Server, developed
+from benchmarks.setting import (
+    Done,
+    Setting,
+    Side,
+    compared,
+    cpu_ms,
+    in_turn,
+    is_whole,
+    least,
+    peak_mb,
+    rate,
+    write_list,
+)
 from scraper.origin import pictures
 from scraper.origin.process import OriginProcess
 
-GOAL = 1.0
-
+OURS, TAR = "scraper", "scraper, tar"
 
 LATENCY_S = 0.05
 """What lies between a downloader and most servers; loopback has none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Race:
+    """A piece of work for several programs.
+
+    Attributes:
+        name: the benchmark's.
+        title: of its table.
+        theirs: those beside ours.
+        goals: one of ours, another's name, and how many times as fast ours is to be.
+    """
+
+    name: str
+    title: str
+    theirs: Callable[[Path, Path], Sequence[Downloader | Missing]]
+    goals: Sequence[tuple[str, str, float]]
+
+
+NEAR = Race(
+    "files",
+    "files: {rows:,} files of 36 KB",
+    downloaders.theirs,
+    [(OURS, "curl -Z", 1.5), (OURS, "wget2", 1.5), (TAR, "curl -Z", 2.5), (TAR, "wget2", 2.5)],
+)
+FAR = Race(
+    "far",
+    "far: {rows:,} files of 36 KB, each answered after 50 ms",
+    downloaders.curls,
+    [(OURS, "curl -Z", 1.0)],
+)
+
+
 def measure(setting: Setting) -> Finding:
-    """400x300 JPEGs of 36 KB, a file each."""
-    return _measure(setting, "files", "files: {rows:,} files of 36 KB")
+    """400x300 JPEGs of 36 KB, by everybody."""
+    return _measure(setting, NEAR)
 
 
 def measure_far(setting: Setting) -> Finding:
-    """The same from the built-in origin, which answers after 50 ms."""
+    """The same from the built-in origin, which answers after 50 ms, beside curl alone."""
     with OriginProcess(latency_s=LATENCY_S) as origin:
         origin.warm("thumb")
         far = replace(setting, server=Server(origin.base, "the built-in origin, 50 ms away", None))
-        return _measure(far, "far", "far: {rows:,} files of 36 KB, each answered after 50 ms")
+        return _measure(far, FAR)
 
 
-def _measure(setting: Setting, name: str, title: str) -> Finding:
-    rows = 2_000 if setting.quick else 10_000
+def _measure(setting: Setting, race: Race) -> Finding:
+    rows = 1_000 if setting.quick else 10_000
     setting.server.offer("thumb", rows)
-    urls = [setting.server.picture("thumb", number) for number in range(rows)]
+    urls = (setting.server.picture("thumb", number) for number in range(rows))
     listed = write_list(setting.folder / "thumbs.txt", urls)
-    sizes = _sizes(rows)
-    sides = [Side("scraper", rows, partial(_ours, setting.folder, listed), partial(ours_in, sizes))]
-    program = peers.curl()
-    if program is not None:
-        for peer, sync in (("curl -Z", False), ("curl -Z; sync", True)):
-            go = partial(_theirs, setting.folder, urls, program, sync)
-            sides.append(Side(peer, rows, go, partial(curls_in, sizes)))
-    return _finding(setting, name, title.format(rows=rows), in_turn(setting, sides))
+    sizes = sizes_of(rows)
+    everybody = [*downloaders.ours(listed, setting.folder), *race.theirs(listed, setting.folder)]
+    sides = []
+    for each in everybody:
+        if isinstance(each, Downloader):
+            count = partial(samples_in, sizes) if each.name == TAR else partial(files_in, sizes, each.place)
+            sides.append(Side(each.name, rows, each.go, count))
+    done = {side.name: runs for side, runs in in_turn(setting, sides).items()}
+    return _finding(setting, race, everybody, rows, done)
 
 
-def _sizes(rows: int) -> list[int]:
-    """Bytes of each picture. A number in its comment, as long for each, changes none of them."""
-    album = pictures.Album(pictures.cache_folder())
-    scenes = [
-        len(album.develop(pictures.key_of("thumb", n, "jpg"))) for n in range(pictures.SIZES["thumb"].scenes)
-    ]
+def sizes_of(rows: int) -> list[int]:
+    """Bytes of each picture. The number in its comment, as long for each, changes none of them."""
+    scenes = [len(developed("thumb", number)) for number in range(min(rows, pictures.SIZES["thumb"].scenes))]
     return [scenes[row % len(scenes)] for row in range(rows)]
 
 
-def _ours(folder: Path, listed: Path, out: Path) -> Run:
-    return run(peers.files_command(listed, out), folder=folder)
+def files_in(sizes: Sequence[int], place: Callable[[int], str], out: Path) -> int:
+    """Files of the right size in an output folder, where the rows' files are at ``place(row)``."""
+    return sum(_size(out / place(row)) == size for row, size in enumerate(sizes))
 
 
-def _theirs(folder: Path, urls: Sequence[str], program: str, sync: bool, out: Path) -> Run:
-    out.mkdir()
-    config = folder / "curl.conf"
-    config.write_text(peers.curl_config(urls, out))
-    done = run(peers.curl_command(program, config), folder=folder)
-    if not sync:
-        return done
-    since = time.monotonic()
-    os.sync()
-    return replace(done, seconds=done.seconds + time.monotonic() - since)
-
-
-def ours_in(sizes: Sequence[int], out: Path) -> int:
-    """Files of the right size in our output folder."""
-    return sum(_size(out / f"{row // 10_000:05d}" / f"{row:09d}.jpg") == size for row, size in enumerate(sizes))
-
-
-def curls_in(sizes: Sequence[int], out: Path) -> int:
-    """Files of the right size in curl's."""
-    return sum(_size(out / str(row)) == size for row, size in enumerate(sizes))
+def samples_in(sizes: Sequence[int], out: Path) -> int:
+    """Members of the right size in the finished tars of our output folder."""
+    found = 0
+    for path in out.glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                found += extension == "jpg" and member.size == sizes[int(key)]
+    return found
 
 
 def _size(path: Path) -> int:
@@ -94,47 +123,64 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _finding(setting: Setting, benchmark: str, title: str, done: dict[Side, list[Done]]) -> Finding:
-    rows = next(iter(done)).rows
-    named = {side.name: all_ for side, all_ in done.items()}
-    rate = {name: [rows / each.run.seconds for each in all_] for name, all_ in named.items()}
-    compared = ratios(rate["scraper"], rate["curl -Z"]) if "curl -Z" in rate else []
-    durable = ratios(rate["scraper"], rate["curl -Z; sync"]) if compared else []
+def _finding(
+    setting: Setting,
+    race: Race,
+    everybody: Sequence[Downloader | Missing],
+    rows: int,
+    done: Mapping[str, Sequence[Done]],
+) -> Finding:
+    title = race.title.format(rows=rows)
+    is_valid = is_whole([done[OURS], done[TAR]], rows)
 
-    def row(what: str, values: dict[str, str]) -> list[str]:
-        return [what, *values.values()]
+    def ratio(one: str, other: str) -> list[float]:
+        return compared(done[one], done.get(other, ()), rows, rate)
 
-    is_valid = is_whole(named.values(), rows)
+    def judge(one: str, other: str, goal: float) -> str:
+        found = ratio(one, other)
+        met = judged(found, lambda it: it >= goal)
+        words = f"{one}: {spread(found, 2)} times {other}'s files/s"
+        return verdict(race.name, words, f"at least {goal}", met, is_valid=is_valid)
+
+    def line(each: Downloader | Missing) -> list[str]:
+        if isinstance(each, Missing):
+            return [each.name, each.why, *["-"] * 6]
+        runs = done[each.name]
+        rivals = (
+            ["-", "-"] if each.name in (OURS, TAR) else [spread(ratio(us, each.name), 2) for us in (OURS, TAR)]
+        )
+        return [
+            each.name,
+            each.version,
+            spread([rate(run) for run in runs], 0),
+            *rivals,
+            spread([cpu_ms(run) for run in runs], 2),
+            spread([peak_mb(run) for run in runs], 0),
+            least(runs, rows),
+        ]
+
+    whole = {name: [rate(run) for run in runs] for name, runs in done.items() if is_whole([runs], rows)}
     return Finding(
         title,
-        ["", *named],
         [
-            row("files/s", {name: spread(values, 0) for name, values in rate.items()}),
-            row(
-                "CPU ms per file",
-                {name: spread([1e3 * each.run.cpu_s / rows for each in all_], 2) for name, all_ in named.items()},
-            ),
-            row(
-                "peak memory of all processes, MB",
-                {name: spread([each.run.pss_mb for each in all_], 0) for name, all_ in named.items()},
-            ),
-            row(
-                "right files, of all",
-                {name: f"{min(each.ok for each in all_):,} of {rows:,}" for name, all_ in named.items()},
-            ),
+            "",
+            "version",
+            "files/s",
+            "ours / it",
+            "our tar / it",
+            "CPU ms per file",
+            "peak memory, MB",
+            "right files",
         ],
+        [line(each) for each in everybody],
         [
-            f"ours / curl -Z, files per second: {spread(compared, 2)}; over curl and sync: {spread(durable, 2)}",
-            f"{peers.CONCURRENCY} fetches at once; server: {setting.server.name}",
-            "ours syncs every file and its folder before it counts it as done, and hashes it; curl does neither, "
-            "hence the column in which the system's sync is part of curl's time",
+            f"{peers.CONCURRENCY} fetches at once (aiohttp gather: its own bound of 100); server: "
+            f"{setting.server.name}",
+            "files/s: right files over the whole command, from start to exit; ratios are of pairs of runs",
+            "ours syncs every file and its folder before it counts it as done, and hashes it; nobody else does "
+            "either, hence the line in which the system's sync is part of curl's time",
         ],
-        verdict(
-            benchmark,
-            f"{spread(compared, 2)} times curl -Z's files/s",
-            f"at least {GOAL}",
-            judged(compared, lambda it: it >= GOAL),
-            is_valid=is_valid,
-        ),
+        "\n".join(judge(*goal) for goal in race.goals),
         is_valid,
+        plots=[Bars(race.name, title, "files a second", list(whole), {"": list(whole.values())})],
     )

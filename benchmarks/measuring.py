@@ -14,11 +14,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLE_S = 0.2
+WATCH_S = 0.05
 END_S = 30.0
 """How long a command may take to end after SIGINT, and its orphans after the command, before they are killed."""
 
@@ -36,6 +37,7 @@ class Run:
         rss_mb: the most that the first process held resident (VmHWM).
         rss: resident megabytes of the first process at each sample, with the seconds since the start.
         status: exit status; negative for a signal.
+        watched: seconds since the start, and what ``watch`` said then.
     """
 
     seconds: float
@@ -44,6 +46,7 @@ class Run:
     rss_mb: float
     rss: Sequence[tuple[float, float]]
     status: int
+    watched: Sequence[tuple[float, float]] = ()
 
 
 def run(
@@ -52,10 +55,12 @@ def run(
     folder: Path,
     stop_after_s: float | None = None,
     environment: Mapping[str, str] | None = None,
+    watch: Callable[[], float] | None = None,
 ) -> Run:
     """Run ``command`` in ``folder``; after ``stop_after_s`` seconds interrupt it as Ctrl-C would.
 
     What it prints goes to ``folder/said.log``. What earlier runs left to be written is written before it starts.
+    ``watch`` is asked twenty times a second.
     """
     _adopt_orphans()
     os.sync()
@@ -72,7 +77,9 @@ def run(
         )
     ended = threading.Event()
     sampler = _Sampler(child.pid, since, ended)
+    watcher = _Watcher(watch or float, since, ended)
     sampler.start()
+    watcher.start()
     timers = []
     if stop_after_s is not None:
         timers.append(threading.Timer(stop_after_s, _signal, (child.pid, signal.SIGINT)))
@@ -91,9 +98,10 @@ def run(
             timer.cancel()
             timer.join()
         sampler.join()
+        watcher.join()
     child.returncode = os.waitstatus_to_exitcode(status)
     cpu_s = used.ru_utime + used.ru_stime + _reap_orphans(child.pid)
-    return Run(seconds, cpu_s, sampler.pss_mb, sampler.rss_mb, sampler.rss, child.returncode)
+    return Run(seconds, cpu_s, sampler.pss_mb, sampler.rss_mb, sampler.rss, child.returncode, watcher.seen)
 
 
 def _signal(pid: int, number: int) -> None:
@@ -156,6 +164,24 @@ class _Sampler(threading.Thread):
         ]
 
 
+class _Watcher(threading.Thread):
+    """Asks the same thing again and again until told that it has ended, and once more then."""
+
+    def __init__(self, ask: Callable[[], float], since: float, ended: threading.Event) -> None:
+        super().__init__(name="watcher", daemon=True)
+        self._ask = ask
+        self._since = since
+        self._ended = ended
+        self.seen: list[tuple[float, float]] = []
+
+    def run(self) -> None:
+        while True:
+            is_last = self._ended.wait(WATCH_S)
+            self.seen.append((time.monotonic() - self._since, self._ask()))
+            if is_last:
+                return
+
+
 def _session_of(process: Path) -> int:
     try:
         stat = (process / "stat").read_text(errors="replace")
@@ -167,6 +193,18 @@ def _session_of(process: Path) -> int:
 def memory_of(process: int) -> float:
     """The most that a process has held resident so far (VmHWM), in megabytes; 0 when it has ended."""
     return _field(Path("/proc", str(process), "status"), "VmHWM:")
+
+
+def processes_cpu(process: int) -> float:
+    """CPU seconds that a process and its children have taken so far (proc(5): utime and stime)."""
+    seconds = 0.0
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (path / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if process in (int(path.name), int(fields[1])):
+                    seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 def _field(path: Path, name: str) -> float:

@@ -9,10 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ENVIRONMENT = Path(__file__).parent / ".peers"
+ENVIRONMENTS = Path(__file__).parent / ".peers"
 
 IMG2DATASET = "1.47.0"
 _REQUIREMENTS = (f"img2dataset=={IMG2DATASET}", "setuptools<81")  # what it imports still wants pkg_resources
@@ -38,60 +38,45 @@ def scraper() -> Path:
 
 def img2dataset() -> Path | None:
     """Its command, installed if it is not yet; None where that cannot be done."""
-    command = ENVIRONMENT / "bin" / "img2dataset"
-    if command.exists():
+    python = sys.executable if sys.version_info[:2] in TRIED else _other_python()
+    if python is None:
+        print("img2dataset wants Python 3.10 to 3.12, and there is none here; measuring ours alone.")
+        return None
+    return environment("img2dataset", "img2dataset", _REQUIREMENTS, python)
+
+
+def _other_python() -> str | None:
+    return next(filter(None, map(shutil.which, OTHERS)), None)
+
+
+def environment(name: str, program: str, requirements: Sequence[str], python: str = sys.executable) -> Path | None:
+    """A program in an environment of its own under .peers/, made if it is not there; None where that fails."""
+    folder = ENVIRONMENTS / name
+    command = folder / "bin" / program
+    if (folder / ".ready").exists():
         return command
-    print(f"Installing img2dataset {IMG2DATASET} into {ENVIRONMENT} …", flush=True)
+    print(f"Installing {' '.join(requirements)} into {folder} …", flush=True)
     try:
-        _make_environment()
-        pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet", *_REQUIREMENTS]
+        subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *requirements]
         subprocess.run(pip, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"It could not be installed ({error}); measuring ours alone.")
+        print(f"It could not be installed ({error}); measuring without it.")
         return None
+    (folder / ".ready").touch()  # an installation that was broken off is made anew
     return command
 
 
-def _make_environment() -> None:
-    python = (
-        sys.executable if sys.version_info[:2] in TRIED else next(filter(None, map(shutil.which, OTHERS)), None)
-    )
-    if python is None:
-        raise FileNotFoundError("img2dataset wants Python 3.10 to 3.12")
-    subprocess.run([python, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
+def output(*command: str) -> str:
+    """What a command prints; empty where it cannot be run."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
-def curl() -> str | None:
-    """The command, if it is installed and can fetch in parallel."""
-    found = shutil.which("curl")
-    if found is None or "--parallel-max" not in _output(found, "--help", "all"):
-        print("There is no curl 7.66 or later here (Debian package curl); measuring ours alone.")
-        return None
-    return found
-
-
-def curl_version() -> str:
-    """As it names itself: ``curl 7.88.1``."""
-    return " ".join(_output("curl", "--version").split()[:2]) if shutil.which("curl") else "no curl"
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def curl_config(urls: Iterable[str], out: Path) -> str:
-    """A file for ``curl --config`` that fetches each URL into ``out/ROW``."""
-    return "".join(f'url = "{url}"\noutput = "{out}/{row}"\n' for row, url in enumerate(urls))
-
-
-def curl_command(program: str, config: Path) -> list[str]:
-    """Download what a config names, as many at once as we do."""
-    parallel = ["--parallel", "--parallel-max", str(CONCURRENCY)]
-    return [program, "--silent", "--show-error", "--fail", *parallel, "--config", str(config)]
-
-
-def img2dataset_command(program: Path, urls: Path, out: Path, shard: int) -> list[str]:
-    """256 px WebDataset, with hash and EXIF, two processes of 32 threads."""
+def img2dataset_command(program: Path, urls: Path, out: Path, shard: int, *, extras: bool = True) -> list[str]:
+    """256 px WebDataset, with hash and EXIF or without, two processes of 32 threads."""
     options = {
         "url_list": urls,
         "output_folder": out,
@@ -101,8 +86,8 @@ def img2dataset_command(program: Path, urls: Path, out: Path, shard: int) -> lis
         "resize_mode": "keep_ratio",
         "encode_format": "jpg",
         "encode_quality": 95,
-        "compute_hash": "sha256",
-        "extract_exif": True,
+        "compute_hash": "sha256" if extras else None,
+        "extract_exif": extras,
         "processes_count": WORKERS,
         "thread_count": CONCURRENCY // WORKERS,
         "enable_wandb": False,
@@ -110,13 +95,14 @@ def img2dataset_command(program: Path, urls: Path, out: Path, shard: int) -> lis
     return [str(program), *(f"--{name}={value}" for name, value in options.items())]
 
 
-def images_command(urls: Path, out: Path, shard: int) -> list[str]:
-    """The same of ours. Hash and EXIF are always taken."""
+def images_command(urls: Path, out: Path, shard: int, *, extras: bool = True) -> list[str]:
+    """The same of ours. sha256 is taken in any case: the ledger has it of every row."""
     return [
         *[str(scraper()), "images", str(urls), "--out", str(out), "--progress", "none"],
         *["--output-format", "webdataset", "--number-sample-per-shard", str(shard)],
         *["--image-size", "256", "--resize-mode", "keep_ratio", "--encode-format", "jpg"],
         *["--encode-quality", "95", "--workers", str(WORKERS), *_fetching()],
+        *([] if extras else ["--no-extract-exif"]),
     ]
 
 

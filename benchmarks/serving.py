@@ -14,10 +14,12 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from benchmarks.measuring import processes_cpu
 from scraper.origin import pictures
 from scraper.origin.process import OriginProcess
 
@@ -38,7 +40,7 @@ http {{
     sendfile on;
     tcp_nopush on;
     keepalive_requests 10000000;
-    types {{ image/jpeg jpg; }}
+    types {{ image/jpeg jpg; image/png png; image/webp webp; }}
     default_type application/octet-stream;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
@@ -58,11 +60,13 @@ class Server:
         base: ``http://127.0.0.1:PORT``.
         name: what it is, for the reader of the numbers.
         folder: where nginx's files lie; empty for the built-in origin.
+        pid: nginx's, 0 for the built-in origin.
     """
 
     base: str
     name: str
     folder: Path | None
+    pid: int = 0
 
     def picture(self, size: str, number: int) -> str:
         """The URL of a picture."""
@@ -76,19 +80,48 @@ class Server:
         """See that pictures 0 to ``count`` - 1 of a size are there. A size's first time takes some seconds."""
         if self.folder is None:
             return  # the origin paints what it is asked for
-        album = pictures.Album(pictures.cache_folder())
         there = self.folder / "www" / "img" / size
         there.mkdir(parents=True, exist_ok=True)
-        scenes = pictures.SIZES[size].scenes
-        for number in range(count):
-            path = there / f"{number}.jpg"
-            if path.exists():
-                continue
-            if number < scenes:
-                data = album.develop(pictures.key_of(size, number, "jpg"))
-                path.write_bytes(pictures.stamped(data, number, "jpg"))
-            else:  # as many names as rows, as many pictures as there are
-                path.hardlink_to(there / f"{number % scenes}.jpg")
+        first = min(count, pictures.SIZES[size].scenes)
+        _multiply(there, [(f"{number}.jpg", partial(developed, size, number)) for number in range(first)], count)
+
+    def lay_out(self, files: Sequence[tuple[str, Callable[[], bytes]]], count: int) -> list[str] | None:
+        """URLs of ``count`` files: those given, by extension and content, again and again under other names.
+
+        None where nginx is missing: the built-in origin serves nothing but its own.
+        """
+        if self.folder is None:
+            return None
+        there = self.folder / "www" / "mix"
+        there.mkdir(parents=True, exist_ok=True)
+        first = [(f"{number}.{extension}", make) for number, (extension, make) in enumerate(files[:count])]
+        return [f"{self.base}/mix/{name}" for name in _multiply(there, first, count)]
+
+    def cpu_s(self) -> float | None:
+        """CPU seconds that it has taken so far; None where that is not known."""
+        return processes_cpu(self.pid) if self.pid else None
+
+
+def developed(size: str, number: int) -> bytes:
+    """A picture as the origin serves it."""
+    data = pictures.Album(pictures.cache_folder()).develop(pictures.key_of(size, number, "jpg"))
+    return pictures.stamped(data, number, "jpg")
+
+
+def _multiply(there: Path, files: Sequence[tuple[str, Callable[[], bytes]]], count: int) -> list[str]:
+    """As many names as rows, as many files as there are."""
+    names = []
+    for number in range(count):
+        original, make = files[number % len(files)]
+        path = there / f"{number}{Path(original).suffix}"
+        names.append(path.name)
+        if path.exists():
+            continue
+        if number < len(files):
+            path.write_bytes(make())
+        else:
+            path.hardlink_to(there / original)
+    return names
 
 
 @contextlib.contextmanager
@@ -111,7 +144,7 @@ def serving(folder: Path) -> Iterator[Server]:
     child = subprocess.Popen([program, "-c", str(conf), "-p", str(folder), "-e", "stderr"])
     try:
         _await(port, child)
-        yield Server(f"http://{HOST}:{port}", _version(program), folder)
+        yield Server(f"http://{HOST}:{port}", _version(program), folder, child.pid)
     finally:
         child.terminate()
         child.wait()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from benchmarks.figures import ratios
 from benchmarks.measuring import Run
 from benchmarks.serving import Server
 
 SAID = 1_000
 """Characters shown of what a command said that did not do its work."""
+
+LIMIT_S = 1_800.0
+"""How long any command may take; then it is interrupted, and its rows are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,12 @@ class Setting:
     server: Server
     repeat: int
     quick: bool
+
+    def below(self, name: str) -> Setting:
+        """The same in a folder of its own, for a part of the benchmark that has turns of its own."""
+        folder = self.folder / name
+        folder.mkdir()
+        return replace(self, folder=folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,50 @@ def in_turn(setting: Setting, sides: Sequence[Side]) -> dict[Side, list[Done]]:
 def is_whole(done: Iterable[Iterable[Done]], rows: int) -> bool:
     """Whether each run did all of its rows. One that fails early is fast, and says nothing."""
     return all(each.ok == rows for runs in done for each in runs)
+
+
+def compared(
+    ours: Sequence[Done], theirs: Sequence[Done], rows: int, figure: Callable[[Done], float | None]
+) -> list[float]:
+    """Ours over theirs, run by run; nothing where a side did not do all of its rows."""
+    if not theirs or not is_whole([ours, theirs], rows):
+        return []
+    pairs = [(figure(one), figure(other)) for one, other in zip(ours, theirs, strict=True)]
+    known = [(one, other) for one, other in pairs if one is not None and other]
+    return ratios([one for one, _ in known], [other for _, other in known])
+
+
+def rate(done: Done) -> float:
+    """Rows that are right, for a second of the whole command."""
+    return done.ok / done.run.seconds
+
+
+def cpu_ms(done: Done) -> float:
+    """CPU time for a right row, of all processes."""
+    return 1e3 * done.run.cpu_s / max(1, done.ok)
+
+
+def peak_mb(done: Done) -> float:
+    """The most memory of all processes."""
+    return done.run.pss_mb
+
+
+def least(done: Sequence[Done], rows: int) -> str:
+    """How many rows were right in the run that had the fewest."""
+    return f"{min((each.ok for each in done), default=0):,} of {rows:,}"
+
+
+def growth(out: Path, pattern: str) -> Callable[[], float]:
+    """What to watch while a command writes: the bytes in the files of a folder that match."""
+    return partial(_bytes_in, out, pattern)
+
+
+def _bytes_in(out: Path, pattern: str) -> float:
+    total = 0
+    for path in out.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):  # it has got its final name this moment
+            total += path.stat().st_size
+    return float(total)
 
 
 def empty(folder: Path) -> None:
