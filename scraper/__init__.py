@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from scraper.sinks.webdataset import WebdatasetOutput as WebdatasetOutput
     from scraper.transforms.image import ImageTransform as ImageTransform
     from scraper.transforms.raw import RawTransform as RawTransform
+    from scraper.transforms.user import Sample as Sample
 
 __all__ = [
     "OUTCOME_CLASSES",
@@ -105,6 +106,7 @@ __all__ = [
     "RowFailed",
     "RunConfig",
     "RunStopped",
+    "Sample",
     "ScraperError",
     "Sink",
     "SinkFailed",
@@ -175,6 +177,7 @@ _HOMES = {
     "scraper.sinks.webdataset": ("WebdatasetOutput",),
     "scraper.transforms.image": ("ImageTransform",),
     "scraper.transforms.raw": ("RawTransform",),
+    "scraper.transforms.user": ("Sample",),
 }
 """Where each name lives. The imports above say the same to type checkers; a test holds the two together."""
 

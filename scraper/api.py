@@ -42,6 +42,7 @@ from scraper.progress import Progress, progress
 from scraper.protocols import Source
 from scraper.records import Outcome, Request
 from scraper.report import Report, warm_up, write_html
+from scraper.shaping import shaped
 from scraper.sinks.readback import read_items
 from scraper.sources import iterable_source, open_source
 
@@ -105,7 +106,7 @@ def run(
         config: all settings at once, for those who have resolved them.
         watch: follows the run, and can end it.
         settings: the options of the command line by name: ``concurrency=128``, ``timeout="30s"``,
-            ``retry_failed=True`` or ``retry_failed="dns,timeout"``, ``refresh=True``, …
+            ``retry_failed=True`` or ``retry_failed="dns,timeout"``, ``transform=a_function_of_mine``, …
 
     Raises:
         UsageError: the list, the folder or a setting is wrong; the message says what to do.
@@ -161,7 +162,7 @@ async def arun(
     config = _resolved(config, settings)
     hide_parameters(config.mask_params)
     check_again(config.again, pipeline, overwrite)
-    check_columns(pipeline, config)
+    pipeline = await asyncio.to_thread(shaped, pipeline, config)
     # Said now, while nothing has been begun: what is wrong with cookies and certificates.
     await asyncio.to_thread(Asking, config.fetch, pipeline.accept, pipeline.accept_encoding)
     lists = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
@@ -304,18 +305,6 @@ def _resolved(config: RunConfig | None, settings: Mapping[str, object]) -> RunCo
     return config
 
 
-def check_columns(pipeline: Pipeline, config: RunConfig) -> None:
-    """Refuse names of files that are made of columns which do not travel: each would be ``_``.
-
-    Raises:
-        UsageError: one does not.
-    """
-    travels = config.source.save_additional_columns
-    missing = sorted(getattr(pipeline.open_sink, "columns", frozenset()) - set(travels))
-    if missing and "*" not in travels:
-        raise UsageError(f"--name asks for the column {missing[0]}: add it to --save-additional-columns.")
-
-
 def _opened(
     urls: Urls | None, lists: Sequence[str | PathLike[str]], stdin: BinaryIO | None, config: RunConfig
 ) -> Source:
@@ -337,11 +326,10 @@ def run_meta(
         "save_additional_columns": list(config.source.save_additional_columns),
     }
     # Only where it is not the default: outputs made before there was a choice are those of the default.
-    chosen = {"dedupe": config.dedupe, "url_col": config.source.url_col}
-    defaults = {"dedupe": "url", "url_col": SourceConfig().url_col}
+    chosen = {} if config.source.url_col == SourceConfig().url_col else {"url_col": config.source.url_col}
     return RunMeta(
         pipeline=pipeline.name,
-        settings={**pipeline.settings, **columns, **{n: v for n, v in chosen.items() if v != defaults[n]}},
+        settings={**pipeline.settings, **columns, **chosen},
         inputs=[_absolute(os.fspath(each)) for each in lists],
         fingerprint=source.fingerprint(),
         options=watch.options,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from scraper.config_results import DedupeConfig, HashConfig
 from scraper.errors import UsageError
 from scraper.protocols import Sink, SinkState, Transform
 
@@ -33,12 +34,14 @@ class SourceConfig:
         url_col: the column of the URL, in formats that have columns.
         caption_col: the column of the caption; None for none.
         save_additional_columns: further columns that travel to the output; ``("*",)`` for all of them.
+        hash_col: a column that travels as well, though its name may be one of ours; None for none.
     """
 
     input_format: str = ""
     url_col: str = "url"
     caption_col: str | None = None
     save_additional_columns: tuple[str, ...] = ()
+    hash_col: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +229,10 @@ class PoolConfig:
         in_flight: batches per worker, so that one is always waiting when another ends.
         item_timeout_s: the longest one item may take; then its worker is killed. 60 s is what a 100 Mpx
             picture takes ten times over.
-        memory_bytes: address space of one worker; what an item wants beyond it fails that item. 4 GiB is three
-            times what the largest picture allowed needs.
+        memory_bytes: address space of one worker, the bodies that it shares not counted; what an item wants beyond
+            it fails that item. 4 GiB is three times what the largest picture allowed needs.
         recycle_items: items after which a worker makes room for a fresh one: what leaks has an end.
-        recycle_bytes: the same by resident memory.
+        recycle_bytes: the same by resident memory that is its own.
     """
 
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -348,8 +351,10 @@ class RunConfig:
     health: HealthConfig = field(default_factory=HealthConfig)
     space: SpaceConfig = field(default_factory=SpaceConfig)
     again: Again = field(default_factory=Again)
-    dedupe: Literal["url", "none"] = "url"
-    """Whether a row that asks for the same as an earlier one is left out, as ``duplicate.url``."""
+    dedupe: DedupeConfig = field(default_factory=DedupeConfig)
+    hashes: HashConfig = field(default_factory=HashConfig)
+    transform: str = ""
+    """The user's own function, ``module:function``, run on each result; empty for none."""
     mask_params: frozenset[str] = frozenset()
     """Parameters of URLs whose values are written down as ``***``."""
     stuck_s: float = 300.0

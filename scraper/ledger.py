@@ -32,6 +32,7 @@ from scraper.database import Database
 from scraper.errors import State, UsageError, outcome_class
 from scraper.ledger_hosts import Holds, HostRecord, holds_of, keep_hosts
 from scraper.ledger_pass import Pass, held_of, keep, note_asked, pass_of, surprises
+from scraper.ledger_prints import Alike, NewPrints, keep_prints, rows_alike
 from scraper.ledger_reader import LedgerReader, Run
 from scraper.ledger_schema import (
     SCHEMA,
@@ -153,6 +154,7 @@ class Ledger(Database):
         sink_state: Mapping[str, object],
         hosts: Sequence[HostRecord] = (),
         holds: Holds = MappingProxyType({}),
+        prints: NewPrints | None = None,
     ) -> None:
         """Make ``outcomes`` and ``sink_state`` durable, both or neither.
 
@@ -164,11 +166,16 @@ class Ledger(Database):
             sink_state: what the sink is to go on from.
             hosts: how hosts were treated since the last commit.
             holds: until when hosts want to be left alone.
+            prints: what those of the rows look like that later ones may be duplicates of.
 
         Raises:
             SinkFailed: the disk, or another program that has the file, refuses. Nothing was recorded.
         """
-        await self._call(lambda: self._commit(outcomes, sink_state, hosts, holds))
+        await self._call(lambda: self._commit(outcomes, sink_state, hosts, holds, prints))
+
+    async def alike(self, digests: Sequence[bytes], prints: Mapping[int, Collection[int]]) -> Alike:
+        """The rows, as committed, whose contents are or whose pictures may be alike: see ``ledger_prints``."""
+        return await self._call(lambda: rows_alike(self._connection(), digests, prints))
 
     async def holds(self) -> Holds:
         """The hosts that an earlier run was told to leave alone until a time that is still to come."""
@@ -294,6 +301,7 @@ class Ledger(Database):
         sink_state: Mapping[str, object],
         hosts: Sequence[HostRecord],
         holds: Holds,
+        prints: NewPrints | None,
     ) -> None:
         # Not before the pass began, whatever the clock says: it would ask these rows again.
         now = max(time.time(), self._pass.started_at if self._pass else 0.0)
@@ -306,6 +314,8 @@ class Ledger(Database):
                 note_asked(db, self._pass, self._run, outcomes)
             insert(db, outcomes, now)
             keep_hosts(db, hosts, holds, now)
+            if prints is not None:
+                keep_prints(db, prints)
             if outcomes:
                 db.execute(
                     "INSERT INTO commits (run, at, ok, skipped, failed, bytes) VALUES (?, ?, ?, ?, ?, ?)",

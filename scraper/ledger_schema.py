@@ -22,7 +22,7 @@ from scraper.whatwg import place_of
 
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 APPLICATION_ID = 0x53435250
 """Tells our file from any other SQLite database."""
 
@@ -65,6 +65,15 @@ CREATE TABLE holds (origin TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 """
 """Since version 4."""
 
+_PRINTS = """
+CREATE TABLE prints (row INTEGER PRIMARY KEY, digest BLOB, dhash INTEGER);
+CREATE TABLE contents (digest BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE bands (
+    band INTEGER NOT NULL, dhash INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (band, dhash, row)
+) WITHOUT ROWID;
+"""
+"""Since version 5: see ``scraper.ledger_prints``."""
+
 # NULL stands for 0 and for "": most rows have most of them. Times are whole microseconds: 3 bytes where a
 # float takes 8. What the report sums up comes first, so that SQLite reads no further into the row than that.
 SCHEMA = f"""
@@ -90,6 +99,7 @@ CREATE TABLE earlier (row INTEGER NOT NULL, class TEXT NOT NULL, status INTEGER,
 CREATE INDEX earlier_by_row ON earlier (row);
 {_KEEP_EARLIER}
 {_HOSTS}
+{_PRINTS}
 """
 
 _WRITE_SIZES = (1024, 256, 64, 16, 4, 1)
@@ -266,8 +276,9 @@ def upgrade(db: Connection, version: int) -> None:
         return
     added = "".join(f"ALTER TABLE outcomes ADD COLUMN {name} TEXT;" for name in _SINCE_2) if version < 2 else ""
     kept = f"DROP TRIGGER keep_earlier; {_KEEP_EARLIER}" if version < 3 else ""
-    hosts = f"ALTER TABLE runs ADD COLUMN guards TEXT; {_HOSTS}"
-    db.executescript(f"BEGIN IMMEDIATE; {added} {kept} {hosts} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+    hosts = f"ALTER TABLE runs ADD COLUMN guards TEXT; {_HOSTS}" if version < 4 else ""
+    changes = f"{added} {kept} {hosts} {_PRINTS}"
+    db.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
 
 
 def select(version: int) -> str:

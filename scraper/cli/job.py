@@ -294,6 +294,7 @@ def resume(out: str, arguments: Sequence[str]) -> int:
             f"The list of {out} came from a pipe: type the full command again, with the same list piped in."
         )
     _refuse_without_secrets(stored, arguments)
+    _refuse_without_function(out, options, arguments)
     options = options | {"retry_failed": again.failed, "refresh": again.refresh}
     arguments = [*_beside_secrets(stored, options), *arguments]
     return run(load(meta.pipeline), [*lists, "-o", out, *arguments], list(installed()), options)
@@ -318,6 +319,16 @@ def _refuse_without_secrets(stored: Mapping[str, object], arguments: Sequence[st
                     f"The run had a secret in --{option} {name}, which is not kept on disk; "
                     f"add --{option} {again} to resume."
                 )
+
+
+def _refuse_without_function(out: str, options: Mapping[str, object], arguments: Sequence[str]) -> None:
+    """Code is imported because a command names it, never because a file in an output folder does."""
+    name = options.get("transform")
+    if name and not any(each.partition("=")[0] == "--transform" for each in arguments):
+        raise UsageError(
+            f"The run had a function of yours, which is not kept with the output; name it again: "
+            f"scraper resume {out} --transform {name}."
+        )
 
 
 def report(out: str) -> int:

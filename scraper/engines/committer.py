@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
+from scraper.config_results import DedupeConfig
+from scraper.engines.duplicates import Duplicates
 from scraper.engines.treatment import Treatment
 from scraper.ledger import Ledger
 from scraper.protocols import Sink
@@ -25,6 +27,7 @@ class Committer:
         sink: takes the items.
         ledger: takes the outcomes.
         treatment: what is to be kept of hosts.
+        dedupe: which results are duplicates of others.
 
     Attributes:
         pending: outcomes written and not yet committed.
@@ -32,10 +35,11 @@ class Committer:
         calls: how often one of them has returned.
     """
 
-    def __init__(self, sink: Sink, ledger: Ledger, treatment: Treatment) -> None:
+    def __init__(self, sink: Sink, ledger: Ledger, treatment: Treatment, dedupe: DedupeConfig) -> None:
         self._sink = sink
         self._ledger = ledger
         self._treatment = treatment
+        self._duplicates = Duplicates(dedupe, ledger) if dedupe.compares_results else None
         self.pending: list[Outcome] = []
         self.is_busy = False
         self.calls = 0
@@ -72,7 +76,10 @@ class Committer:
             self.calls += 1
 
     async def _write(self, batch: Sequence[Result]) -> list[Outcome]:
-        outcomes = await self._sink.write(batch)
+        if self._duplicates is None:
+            outcomes = await self._sink.write(batch)
+        else:
+            outcomes = await self._duplicates.write(batch, self._sink.write)
         self.pending.extend(outcomes)
         return outcomes
 
@@ -80,7 +87,8 @@ class Committer:
         state = await self._sink.flush()
         outcomes, self.pending = self.pending, []
         hosts, holds = self._treatment.taken()
-        await self._ledger.commit(outcomes, state, hosts, holds)
+        prints = None if self._duplicates is None else self._duplicates.taken()
+        await self._ledger.commit(outcomes, state, hosts, holds, prints)
         await self._sink.publish()
 
     async def _finish(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scraper.answers import NotModified
 from scraper.errors import FetchFailed
 from scraper.records import Outcome, Request, Response, Result, Timings, Transformed
@@ -22,6 +24,11 @@ def of_duplicate(request: Request, first: int) -> Result:
         line=request.line,
     )
     return Result(request, outcome)
+
+
+def as_duplicate(result: Result, class_: str, message: str) -> Result:
+    """A row that was fetched, and whose content another row gave already: nothing of it is written."""
+    return replace(result, outcome=replace(result.outcome, class_=class_, message=message), items=())
 
 
 def of_not_modified(request: Request, answer: NotModified) -> Result:

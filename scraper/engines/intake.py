@@ -48,8 +48,8 @@ class Intake:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        dedupes = job.config.dedupe == "url"
-        self._seen = Seen(job.state / "seen.sqlite", job.identity) if dedupes else None
+        is_wanted = job.config.dedupe.url
+        self._seen = Seen(job.state / "seen.sqlite", job.identity) if is_wanted else None
         self.first = 0
         """Number of the first row that ``rows`` gives."""
 

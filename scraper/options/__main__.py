@@ -15,7 +15,7 @@ OURS = ("images", "files")
 
 def text() -> str:
     """The page as it should stand in docs/."""
-    shared = list(zip(SHARED, ("List and output", "Input", *4 * ["Run"]), strict=True))
+    shared = list(zip(SHARED, ("List and output", "Input", "Results", *4 * ["Run"]), strict=True))
     commands = [(ResultsOptions, "`scraper results`"), (OriginOptions, "`scraper origin`")]
     kinds = [*((load(name).options, f"`scraper {name}`") for name in OURS), *shared, *commands]
     tables = page(section for kind, title in kinds for section in by_group(kind, title).items())

@@ -23,6 +23,7 @@ from scraper.config import (
 )
 from scraper.errors import UsageError
 from scraper.options.again import again_of
+from scraper.options.kept import KeptOptions, dedupe, hashes
 from scraper.options.politeness import PolitenessOptions, as_lines, politeness
 from scraper.options.requests import (
     RequestOptions,
@@ -36,6 +37,7 @@ from scraper.options.requests import (
 )
 from scraper.options.schema import convert, dashed, find, names_of, option, options_of, shown_value, taken
 from scraper.options.units import format_time
+from scraper.transforms.user import name_of
 
 T = TypeVar("T")
 
@@ -140,7 +142,6 @@ class InputOptions:
         url_col: Column of the URL, in formats that have columns.
         caption_col: Column of the caption.
         save_additional_columns: Further columns that travel to the output: a,b, repeated, or * for all.
-        dedupe: url leaves out a row that asks for the same as an earlier one, as duplicate.url; none does not.
     """
 
     input_format: str = option(_default(SourceConfig, "input_format"), shown="by extension")
@@ -149,10 +150,9 @@ class InputOptions:
     save_additional_columns: tuple[str, ...] = option(
         _default(SourceConfig, "save_additional_columns"), split=True
     )
-    dedupe: Literal["url", "none"] = option(_default(RunConfig, "dedupe"))
 
 
-SHARED = (PlaceOptions, InputOptions, RunOptions, PolitenessOptions, RequestOptions, SafetyOptions)
+SHARED = (PlaceOptions, InputOptions, KeptOptions, RunOptions, PolitenessOptions, RequestOptions, SafetyOptions)
 """The options that every pipeline has."""
 
 
@@ -166,6 +166,8 @@ def resolve(*said: object) -> RunConfig:
         UsageError: a value is out of range, or two contradict each other.
     """
     run, inputs = _one(RunOptions, said), _one(InputOptions, said)
+    kept = _one(KeptOptions, said)
+    digests = hashes(kept)
     requests, safety = _one(RequestOptions, said), _one(SafetyOptions, said)
     return RunConfig(
         fetch=FetchConfig(
@@ -186,7 +188,8 @@ def resolve(*said: object) -> RunConfig:
             input_format=inputs.input_format,
             url_col=inputs.url_col,
             caption_col=inputs.caption_col,
-            save_additional_columns=inputs.save_additional_columns,
+            save_additional_columns=_travelling(inputs, digests.column),
+            hash_col=digests.column,
         ),
         permits=PermitConfig(concurrency=run.concurrency),
         politeness=politeness(_one(PolitenessOptions, said)),
@@ -195,7 +198,9 @@ def resolve(*said: object) -> RunConfig:
         health=HealthConfig(wait_s=run.network_wait),
         space=SpaceConfig(min_free=run.min_free),
         again=again_of(run.retry_failed, run.refresh),
-        dedupe=inputs.dedupe,
+        dedupe=dedupe(kept),
+        hashes=digests,
+        transform=kept.transform or "",
         mask_params=frozenset(safety.mask_params),
         max_failed=_at_least_0(run.max_failed, "--max-failed"),
     )
@@ -203,6 +208,12 @@ def resolve(*said: object) -> RunConfig:
 
 def _one(kind: type[T], said: Iterable[object]) -> T:
     return next((each for each in said if isinstance(each, kind)), kind())
+
+
+def _travelling(inputs: InputOptions, hash_col: str | None) -> tuple[str, ...]:
+    """The further columns, with the one that bodies are verified by."""
+    columns = inputs.save_additional_columns
+    return columns if hash_col is None or hash_col in columns else (*columns, hash_col)
 
 
 def _pool(run: RunOptions) -> PoolConfig:
@@ -248,5 +259,7 @@ def from_settings(settings: Mapping[str, object]) -> RunConfig:
     for name, raw in settings.items():
         found = find(name, known)
         said = as_lines(raw, "hosts") if found.field == "hosts" and isinstance(raw, Mapping) else raw
+        if found.field == "transform" and callable(raw):
+            said = name_of(raw)
         values[found.field] = convert(found, said, found.field)
     return resolve(*(taken(kind, values) for kind in SHARED))

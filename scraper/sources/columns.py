@@ -46,7 +46,7 @@ def refuse_reserved(config: SourceConfig) -> None:
     Raises:
         UsageError: one of ``save_additional_columns`` is reserved.
     """
-    taken = sorted(set(COLUMNS).intersection(config.save_additional_columns))
+    taken = sorted(set(COLUMNS).intersection(config.save_additional_columns) - {config.hash_col})
     if taken:
         raise UsageError(
             f"--save-additional-columns cannot take {', '.join(taken)}: the output has columns of its own by that "
@@ -65,7 +65,8 @@ def pick(config: SourceConfig, names: Sequence[str], where: str) -> Picked:
         _require(config.caption_col, "--caption-col", names, where)
     others = [name for name in config.save_additional_columns if name != ALL]
     for name in others:
-        _require(name, "--save-additional-columns", names, where)
+        option = "--verify-hash" if name == config.hash_col else "--save-additional-columns"
+        _require(name, option, names, where)
     if ALL in config.save_additional_columns:
         own = {config.url_col, config.caption_col, *COLUMNS}
         others += [name for name in names if name not in own]

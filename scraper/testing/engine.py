@@ -35,6 +35,7 @@ from scraper.engines.job import Engine, Job
 from scraper.errors import RunStopped, SinkFailed
 from scraper.ledger import Ledger, LedgerReader, RunMeta
 from scraper.ledger_hosts import Holds, HostRecord
+from scraper.ledger_prints import NewPrints
 from scraper.meter import Meter
 from scraper.origin.process import OriginProcess
 from scraper.protocols import Source, Transform
@@ -56,10 +57,11 @@ class _TellingLedger(Ledger):
         sink_state: Mapping[str, object],
         hosts: Sequence[HostRecord] = (),
         holds: Holds = MappingProxyType({}),
+        prints: NewPrints | None = None,
     ) -> None:
         """Note it, and commit."""
         self.calls.append("ledger")
-        await super().commit(outcomes, sink_state, hosts, holds)
+        await super().commit(outcomes, sink_state, hosts, holds, prints)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS: list[set[str]] = [
     {"scraper._version", "scraper.errors", "scraper.units", "scraper.whatwg"},
-    {"scraper.records"},
+    {"scraper.records", "scraper.config_results"},
     {"scraper.protocols"},
     {"scraper.config"},
     {"scraper.policies"},
@@ -25,6 +25,7 @@ LAYERS: list[set[str]] = [
         "scraper.asking",
         "scraper.backlog",
         "scraper.bodies",
+        "scraper.buddies",
         "scraper.channel",
         "scraper.connector",
         "scraper.cookies",
@@ -40,9 +41,11 @@ LAYERS: list[set[str]] = [
         "scraper.ledger",
         "scraper.ledger_hosts",
         "scraper.ledger_pass",
+        "scraper.ledger_prints",
         "scraper.ledger_reader",
         "scraper.ledger_schema",
         "scraper.log",
+        "scraper.memory",
         "scraper.meter",
         "scraper.outdir",
         "scraper.pool",
@@ -62,7 +65,7 @@ LAYERS: list[set[str]] = [
     {"scraper.robots"},
     # Over the stages, below what puts a run together.
     {"scraper.engines", "scraper.origin", "scraper.progress", "scraper.report", "scraper.results"},
-    {"scraper.options"},
+    {"scraper.options", "scraper.shaping"},
     {"scraper.api"},
     {"scraper.cli"},
     {"scraper.__main__", "scraper.testing"},
@@ -73,6 +76,7 @@ LAYERS: list[set[str]] = [
 
 PARTS_OF = {
     "scraper.answers": {"scraper.arena"},  # a body comes in a slot
+    "scraper.arena": {"scraper.memory"},
     "scraper.bodies": {"scraper.arena", "scraper.connector", "scraper.decoding"},
     "scraper.fetch": {
         "scraper.answers",
@@ -92,19 +96,22 @@ PARTS_OF = {
     "scraper.ledger": {
         "scraper.ledger_hosts",
         "scraper.ledger_pass",
+        "scraper.ledger_prints",
         "scraper.ledger_reader",
         "scraper.ledger_schema",
     },
     "scraper.ledger_hosts": {"scraper.ledger_schema"},
     "scraper.ledger_pass": {"scraper.ledger_schema"},
+    "scraper.ledger_prints": {"scraper.ledger_schema"},
     "scraper.ledger_reader": {"scraper.ledger_hosts", "scraper.ledger_pass", "scraper.ledger_schema"},
+    "scraper.memory": {"scraper.buddies"},
     "scraper.meter": {"scraper.channel"},
-    "scraper.pool": {"scraper.worker", "scraper.workers"},
+    "scraper.pool": {"scraper.memory", "scraper.worker", "scraper.workers"},  # which share it with the loop
     "scraper.snapshot": {"scraper.channel", "scraper.meter"},
     "scraper.windows": {"scraper.backlog", "scraper.hosts"},
-    "scraper.worker": {"scraper.allocator"},
+    "scraper.worker": {"scraper.allocator", "scraper.memory"},
     "scraper.spawning": {"scraper.worker"},
-    "scraper.workers": {"scraper.spawning", "scraper.worker"},
+    "scraper.workers": {"scraper.memory", "scraper.spawning", "scraper.worker"},
 }
 """Stages know no other stage, but for what is a part of them in a file of its own."""
 
@@ -115,10 +122,12 @@ OWNERS = {
         "scraper.origin.pictures",
         "scraper.origin.scenes",
         "scraper.report.thumbnails",
+        "scraper.transforms.blur",
         "scraper.transforms.codecs",
         "scraper.transforms.colour",
         "scraper.transforms.metadata",
         "scraper.transforms.pixels",
+        "scraper.transforms.prints",
     },
     # A client and a server are two libraries in one; the connector is the client's part that checks addresses.
     "aiohttp": {

@@ -81,7 +81,8 @@ async def test_a_ledger_of_version_3_is_read_and_upgraded(tmp_path: Path) -> Non
     await committed(path)
     with sqlite3.connect(path) as db:
         db.executescript(
-            "DROP TABLE hosts; DROP TABLE holds; ALTER TABLE runs DROP COLUMN guards; PRAGMA user_version = 3"
+            "DROP TABLE hosts; DROP TABLE holds; ALTER TABLE runs DROP COLUMN guards; DROP TABLE prints; "
+            "DROP TABLE contents; DROP TABLE bands; PRAGMA user_version = 3"
         )
     with LedgerReader(path) as reader:
         assert reader.treatment(5) == []

@@ -189,7 +189,7 @@ def test_a_table_of_the_pipeline_goes_before_the_top_level(tmp_path: Path) -> No
         "timeout = '2m'\nper_host = 1\n[images]\nimage-size = 64\nper-host = 2\n[files]\noutput-format = 'files'\n"
     )
     merged = merge(Layers({}, config=str(config)), ALL, "images", others=["files", "images"])
-    assert merged == {"timeout": 120.0, "per_host": 2, "image_size": 64}
+    assert merged == {"timeout": 120.0, "per_host": 2, "image_size": (64,)}
 
 
 @pytest.mark.parametrize(
@@ -262,15 +262,13 @@ def test_every_option_of_a_run_reaches_the_config() -> None:
         max_bytes=9, max_failed=10, header_timeout=3, network_wait=11, worker_memory=300 << 20, min_free=12,
         retry_failed=("dns",),
     )  # fmt: skip
-    lists = InputOptions(
-        input_format="csv", url_col="u", caption_col="c", save_additional_columns=("d",), dedupe="none"
-    )
+    lists = InputOptions(input_format="csv", url_col="u", caption_col="c", save_additional_columns=("d",))
     config = resolve(said, lists)
     fetch = config.fetch
     assert (config.permits.concurrency, config.pool.workers) == (1, 3)
     assert (fetch.timeout_s, fetch.connect_timeout_s, fetch.stall_timeout_s) == (6, 4, 5)
     assert (fetch.header_timeout_s, config.health.wait_s, config.pool.memory_bytes) == (3, 11, 300 << 20)
-    assert (config.space.min_free, config.again, config.dedupe) == (12, Again(("dns",)), "none")
+    assert (config.space.min_free, config.again) == (12, Again(("dns",)))
     assert resolve(RunOptions(refresh=True), lists).again == Again(refresh=True)
     assert (config.retry.retries, config.retry.wait_s, fetch.max_bytes, config.max_failed) == (7, 8, 9, 10)
     assert config.source == SourceConfig("csv", "u", "c", ("d",))
@@ -339,7 +337,7 @@ def test_an_output_must_be_able_to_replace_its_rows() -> None:
         {"retries": -1},
         {"worker_memory": "1M"},
         {"header_timeout": 0},
-        {"dedupe": "content"},
+        {"dedupe": "contents"},
     ],
 )
 def test_values_out_of_range_are_refused(settings: dict[str, object]) -> None:
