@@ -23,14 +23,19 @@ before this."""
 
 _LABEL = "(?!xn--)[a-z0-9_-]{1,63}"
 
-# The last label begins with a letter: what ends in a number is an IPv4 address (3.5).
-PLAIN_HOST = rf"(?:{_LABEL}\.)*(?=[a-z]){_LABEL}"
-"""Most host names there are, as a pattern: they are their own normal form. Only the length is left to look at."""
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+
+# The last label begins with a letter: what ends in a number is an IPv4 address (3.5), plain with four decimals.
+_PLAIN_HOST = rf"(?:(?:{_LABEL}\.)*(?=[a-z]){_LABEL}|(?:{_OCTET}\.){{3}}{_OCTET})"
+
+PLAIN_PLACE = rf"{_PLAIN_HOST}(?::(?!(?:80|443)[/?#])[1-9][0-9]{{0,3}})?"
+"""Most hosts there are, with a port if it is no scheme's own, as a pattern: they are their own normal form. Only
+their length is left to look at."""
 
 MAX_HOST = 253
 """Longest name that DNS carries (RFC 1035 2.3.4), without the dot at its end."""
 
-_PLAIN = re.compile(rf"https?://({PLAIN_HOST})(?=[/?#])", re.ASCII)
+_PLAIN = re.compile(rf"https?://({PLAIN_PLACE})(?=[/?#])", re.ASCII)
 
 # Of a normal form: there a host is ASCII, userinfo has no bare @ or /, and a path begins with /.
 _PLACE = re.compile(r"https?://(?:[^/@]*@)?(\[[0-9a-f:]+\]|[^/:]+)(?::([0-9]+))?/")

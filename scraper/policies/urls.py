@@ -20,11 +20,11 @@ from yarl import URL
 
 from scraper.errors import FetchFailed
 from scraper.policies.secrets import MASK, mask_secrets
-from scraper.whatwg import MAX_HOST, MAX_LENGTH, PLAIN_HOST, is_http, normal, obstacle
+from scraper.whatwg import MAX_HOST, MAX_LENGTH, PLAIN_PLACE, is_http, normal, obstacle
 
 # What is its own normal form: most URLs, at half the time.
 _PLAIN = re.compile(
-    rf"https?://({PLAIN_HOST})(?:/(?!\.|%2[Ee])[A-Za-z0-9_.~!$&'()*+,;=:@%-]*)+"
+    rf"https?://({PLAIN_PLACE})(?:/(?!\.|%2[Ee])[A-Za-z0-9_.~!$&'()*+,;=:@%-]*)+"
     r"(?:\?[A-Za-z0-9_.~!$&()*+,;=:@%/?-]+)?",
     re.ASCII,
 )

@@ -365,6 +365,52 @@ def test_any_text_ends_in_order(text: str) -> None:
     assert place_of(text) == Request(0, text).host == place
 
 
+_PARTS = [
+    "0",
+    "1",
+    "9",
+    "10",
+    "127",
+    "249",
+    "250",
+    "255",
+    "256",
+    "300",
+    "01",
+    "0x1",
+    "a",
+    "xn--a",
+    "a1",
+    "1a",
+    "A",
+    "",
+]
+_PORTS = ["", ":", ":0", ":1", ":80", ":443", ":8080", ":08", ":9999", ":10000", ":65535", ":65536", ":80a"]
+
+
+@given(
+    st.sampled_from(["http", "https"]),
+    st.lists(st.sampled_from(_PARTS), min_size=1, max_size=5),
+    st.sampled_from(_PORTS),
+    st.sampled_from(["/", "/a?b=1", "?x", "#x", "", "//"]),
+)
+def test_numbers_and_ports_are_what_the_standard_makes_of_them(
+    scheme: str, parts: list[str], port: str, rest: str
+) -> None:
+    """The quick way round the standard's parser, for addresses and ports too, leads where the parser does."""
+    text = f"{scheme}://{'.'.join(parts)}{port}{rest}"
+    try:
+        standard = ada_url.URL(text)
+    except ValueError:
+        assert place_of(text) == ""
+        with pytest.raises(FetchFailed):
+            check(text)
+        return
+    if place_of(text):  # not port 0, and nothing that DNS cannot carry
+        assert place_of(text) == standard.host
+        assert str(check(text)) == standard.href
+
+
 @given(_ANY)
 @example("http://h./?'|^[]#x")
 @example("https://u%40:p@[::1]:80/%2e%zz")
