@@ -76,7 +76,7 @@ def main() -> int:
                     continue
                 findings[each] = finding
                 if said.write:
-                    _write(each, finding)
+                    _write(each, finding, f"{_machine()}; {said.repeat} runs of each side")
     took = (
         f"{len(names)} benchmarks with {said.repeat} runs of each side took {_minutes(time.monotonic() - began)}"
     )
@@ -107,7 +107,7 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
 
 
-def _write(name: str, finding: Finding) -> None:
+def _write(name: str, finding: Finding, measured: str) -> None:
     """Put what was measured into the page, at once; the rest of it stays."""
     if not finding.is_valid:
         print(f"{name} is not written: rows are missing.")
@@ -121,7 +121,7 @@ def _write(name: str, finding: Finding) -> None:
         PLOTS.mkdir(exist_ok=True)
         (PLOTS / f"{plot.name}.svg").write_text(svg, encoding="utf-8")
     drawn = all((PLOTS / f"{plot.name}.svg").exists() for plot in finding.plots)
-    _replace(name, f"{figures.shown(finding, PLOTS.name if drawn else '')}- {_machine()}")
+    _replace(name, f"{figures.shown(finding, PLOTS.name if drawn else '')}- {measured}")
     print(f"Written to {PAGE.name}.")
 
 
@@ -140,6 +140,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write; its disk is measured")
     parser.add_argument("--write", action="store_true", help=f"put the tables into docs/{PAGE.name}")
     said = parser.parse_args()
+    if said.quick and said.write:
+        parser.error("--write puts figures into the page that others rely on: leave out --quick")
     for name in said.names:
         if name not in BENCHMARKS:
             parser.error(f"There is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}.")

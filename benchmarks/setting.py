@@ -99,10 +99,14 @@ def is_whole(done: Iterable[Iterable[Done]], rows: int) -> bool:
 def compared(
     ours: Sequence[Done], theirs: Sequence[Done], rows: int, figure: Callable[[Done], float | None]
 ) -> list[float]:
-    """Ours over theirs, run by run; nothing where a side did not do all of its rows."""
-    if not theirs or not is_whole([ours, theirs], rows):
+    """Ours over theirs, run by run; nothing for a pair of which a side did not do all of its rows."""
+    if not theirs:
         return []
-    pairs = [(figure(one), figure(other)) for one, other in zip(ours, theirs, strict=True)]
+    pairs = [
+        (figure(one), figure(other))
+        for one, other in zip(ours, theirs, strict=True)
+        if is_whole([[one], [other]], rows)
+    ]
     known = [(one, other) for one, other in pairs if one is not None and other]
     return ratios([one for one, _ in known], [other for _, other in known])
 

@@ -5,6 +5,7 @@ In: what is to become of each picture. Out: a Pipeline. Option names are img2dat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ class Options:
         resize_mode: no keeps the size; keep_ratio brings the shorter side to image-size, keep_ratio_largest the
             longer one; center_crop cuts a square; border fills up to a square with background.
         resize_only_if_bigger: Leave smaller pictures at their size.
-        downscale_interpolation: Filter that makes pictures smaller. auto looks as good as lanczos and costs half.
+        downscale_interpolation: Filter that makes pictures smaller. auto looks as good as lanczos and costs less.
         upscale_interpolation: Filter that makes pictures larger.
         background: Colour behind transparency, where the format has none, and round pictures in border: white,
             black, grey or #rrggbb.
@@ -71,7 +72,19 @@ class Options:
     name: str | None = option(None, shown=DEFAULT_NAME)
 
 
+_ALWAYS = frozenset(
+    {"resize_mode", "resize_only_if_bigger", "encode_format", "max_image_pixels", "output_format"}
+    | {"number_sample_per_shard"}
+)
+"""Settings that every output has on record. The others came later: an output without them has their defaults."""
+
 _OF_THE_OUTPUT = ("output_format", "number_sample_per_shard", "name")
+
+
+def _accept(formats: Sequence[str]) -> str:
+    """The Accept header: formats that servers give only to those who name them, if they are wanted."""
+    named = [f"image/{each}" for each in ("avif", "webp") if each in formats]
+    return ",".join([*named, "image/*", "*/*;q=0.8"])
 
 
 def build(options: Options | None = None, /, **settings: Any) -> Pipeline:
@@ -91,8 +104,17 @@ def build(options: Options | None = None, /, **settings: Any) -> Pipeline:
         transform=transform,
         open_sink=output_of(said.output_format, said.number_sample_per_shard, name),
         # As they are used: saying nothing and saying the default are the same job.
-        settings={**values, "image_size": sizes, "encode_quality": transform.encode_quality, "name": name},
-        accept="image/avif,image/webp,image/*,*/*;q=0.8",
+        settings={
+            **{
+                each: value
+                for each, value in values.items()
+                if each in _ALWAYS or value != getattr(Options(), each)
+            },
+            "image_size": sizes,
+            "encode_quality": transform.encode_quality,
+            "name": name,
+        },
+        accept=_accept(said.accept_formats),
         # Pictures are compressed already: asking for more costs the server time and us a decoder.
         accept_encoding="identity",
     )

@@ -42,7 +42,7 @@ from scraper.progress import Progress, progress
 from scraper.protocols import Source
 from scraper.records import Outcome, Request
 from scraper.report import Report, warm_up, write_html
-from scraper.shaping import shaped
+from scraper.shaping import shaped, with_columns
 from scraper.sinks.readback import read_items
 from scraper.sources import iterable_source, open_source
 
@@ -162,6 +162,7 @@ async def arun(
     config = _resolved(config, settings)
     hide_parameters(config.mask_params)
     check_again(config.again, pipeline, overwrite)
+    config = with_columns(pipeline, config)
     pipeline = await asyncio.to_thread(shaped, pipeline, config)
     # Said now, while nothing has been begun: what is wrong with cookies and certificates.
     await asyncio.to_thread(Asking, config.fetch, pipeline.accept, pipeline.accept_encoding)

@@ -75,7 +75,7 @@ def _table() -> dict[str, OutcomeClass]:
         ("duplicate.perceptual", skipped, Fault.LIST, False, "An earlier row gave a picture that looks the same."),
         ("robots.disallowed", skipped, Fault.POLICY, False, "The site's robots.txt forbids this URL."),
         ("optout.header", skipped, Fault.POLICY, False, "The response opts out through X-Robots-Tag."),
-        ("filtered.size", skipped, Fault.POLICY, False, "Smaller or larger in bytes than asked for."),
+        ("filtered.size", skipped, Fault.POLICY, False, "Smaller than asked for."),
         ("filtered.pixels", skipped, Fault.POLICY, False, "Smaller or larger in pixels than asked for."),
         ("filtered.aspect", skipped, Fault.POLICY, False, "Longer and thinner than asked for."),
         ("filtered.type", skipped, Fault.POLICY, False, "Not one of the content types asked for."),

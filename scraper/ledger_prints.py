@@ -110,7 +110,9 @@ def keep_prints(db: Connection, prints: NewPrints) -> None:
     told = [each for each in rows if each.digest is not None or each.dhash is not None]
     looks = ((each.row, each.digest, None if each.dhash is None else _signed(each.dhash)) for each in told)
     _insert(db, "prints (row, digest, dhash)", looks)
-    _insert(db, "contents (digest, row)", ((each.digest, each.row) for each in told if each.digest is not None))
+    digests = ((each.digest, each.row) for each in told if each.digest is not None)
+    # The row that was first may have been asked again, and kept what it has: both have it then.
+    _insert(db, "contents (digest, row)", digests, "ON CONFLICT (digest) DO UPDATE SET row = excluded.row")
     keys = (
         (_signed(key), _signed(each.dhash), each.row)
         for each in told
@@ -135,13 +137,13 @@ def _forget(db: Connection, rows: Sequence[int], bands: Bands) -> None:
             db.execute("DELETE FROM bands WHERE band = ? AND dhash = ? AND row = ?", (_signed(key), dhash, row))
 
 
-def _insert(db: Connection, table: str, rows: Iterable[Sequence[bytes | int | None]]) -> None:
+def _insert(db: Connection, table: str, rows: Iterable[Sequence[bytes | int | None]], otherwise: str = "") -> None:
     """Many rows to a statement, for the reason given at ledger_schema.insert."""
     cells = list(rows)
     for at in range(0, len(cells), _ROWS_AT_ONCE):
         piece = cells[at : at + _ROWS_AT_ONCE]
         marks = ",".join([f"({','.join('?' * len(piece[0]))})"] * len(piece))
-        sql = f"INSERT INTO {table} VALUES {marks}"  # noqa: S608 - constants and marks
+        sql = f"INSERT INTO {table} VALUES {marks} {otherwise}"  # noqa: S608 - constants and marks
         db.execute(sql, [cell for row in piece for cell in row])
 
 

@@ -55,7 +55,10 @@ class Transform(Protocol):
     """Response → Items, in a worker process. Picklable: a frozen dataclass with ``__call__``.
 
     It may have ``preload: ClassVar[tuple[str, ...]]``, the modules that ``warm_up`` imports. They are then loaded
-    once, before the workers part, and shared by all of them.
+    once, before the workers part, and shared by all of them. It may have ``columns: frozenset[str]``, columns of
+    the list that it reads, which then travel with each row; ``adds: frozenset[str]``, names of its items' fields
+    that no column of the list may have; and ``prints = True`` if its items have a field ``dhash``
+    (``scraper.transforms.prints``), by which ``--dedupe perceptual`` compares them.
     """
 
     @property

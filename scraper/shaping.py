@@ -17,6 +17,15 @@ from scraper.transforms.hashes import Hashed
 from scraper.transforms.user import UserTransform, function_of, here
 
 
+def with_columns(pipeline: Pipeline, config: RunConfig) -> RunConfig:
+    """The settings, with the columns that the pipeline's transform reads among those that travel."""
+    travels = config.source.save_additional_columns
+    wanted = sorted(getattr(pipeline.transform, "columns", frozenset()) - set(travels))
+    if not wanted or "*" in travels:
+        return config
+    return replace(config, source=replace(config.source, save_additional_columns=(*travels, *wanted)))
+
+
 def shaped(pipeline: Pipeline, config: RunConfig) -> Pipeline:
     """The pipeline that is run. Imports the user's function, to see that it is there.
 
@@ -54,9 +63,12 @@ def _check_columns(pipeline: Pipeline, config: RunConfig) -> None:
     missing = sorted(getattr(pipeline.open_sink, "columns", frozenset()) - set(travels))
     if missing and "*" not in travels:
         raise UsageError(f"--name asks for the column {missing[0]}: add it to --save-additional-columns.")
-    wanted = sorted(getattr(pipeline.transform, "columns", frozenset()) - set(travels))
-    if wanted and "*" not in travels:
-        raise UsageError(f"--bbox-col asks for the column {wanted[0]}: add it to --save-additional-columns.")
+    added = getattr(pipeline.transform, "adds", frozenset()) | {config.hashes.compute}
+    if twice := sorted(added.intersection(travels)):
+        raise UsageError(
+            f"--save-additional-columns cannot take {', '.join(twice)}: the output has columns of its own by that "
+            "name; rename them in the list or leave them out."
+        )
     if config.dedupe.mark and DUPLICATE_OF in travels:
         raise UsageError(f"--duplicates mark writes a column {DUPLICATE_OF}: leave out the list's own.")
 
@@ -64,6 +76,6 @@ def _check_columns(pipeline: Pipeline, config: RunConfig) -> None:
 def _check_prints(pipeline: Pipeline, config: RunConfig) -> None:
     if config.dedupe.perceptual is not None and not getattr(pipeline.transform, "prints", False):
         raise UsageError(
-            f"--dedupe perceptual compares pictures by the dhash of their items, and those of {pipeline.name!r} "
-            "have none: use --dedupe content."
+            f"--dedupe perceptual compares pictures by the dhash of their items, and the transform of "
+            f"{pipeline.name!r} does not say that it gives any (prints = True): use --dedupe content."
         )

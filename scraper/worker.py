@@ -196,6 +196,8 @@ def _plain(value: object, name: str) -> object:
     """The value as JSON knows it; subclasses (numpy's floats, enums) become what they are subclasses of."""
     if value is None or type(value) in (bool, int, float, str):
         return value
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        value = value.item()  # type: ignore[attr-defined] # its scalars have one
     for kind in (bool, int, float):
         if isinstance(value, kind):
             return kind(value)

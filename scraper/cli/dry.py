@@ -22,7 +22,7 @@ from scraper.policies import urls
 from scraper.policies.secrets import hide_parameters, mask_secrets
 from scraper.protocols import Source
 from scraper.records import Outcome
-from scraper.shaping import shaped
+from scraper.shaping import shaped, with_columns
 from scraper.sources import open_source
 
 _SHOWN = 10
@@ -76,6 +76,7 @@ def dry_run(
         OutputLocked: a run is writing to the folder.
     """
     hide_parameters(config.mask_params)
+    config = with_columns(pipeline, config)
     pipeline = shaped(pipeline, config)
     Asking(config.fetch, pipeline.accept, pipeline.accept_encoding)  # refuses what cannot be used
     folder = OutputFolder(out, overwrite=overwrite) if out else None

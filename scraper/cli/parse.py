@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import cyclopts
@@ -139,7 +140,7 @@ def _normal(arguments: Sequence[str], options: Iterable[Option]) -> list[str]:
         elif argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
             found = known.get(dashed(name))
-            if found is not None and found.kind is bool and not equals and rest[:1] in (["True"], ["False"]):
+            if found is not None and found.kind is bool and not equals and rest[:1] and _is_switched(rest[0]):
                 equals, value = "=", rest.pop(0)
             if found is not None and found.bare:
                 if equals and not value.strip():  # a shell variable that is not set, and would mean all
@@ -148,6 +149,11 @@ def _normal(arguments: Sequence[str], options: Iterable[Option]) -> list[str]:
             argument = f"--{found.name if found else dashed(name)}{equals}{value}"
         normal.append(argument)
     return normal
+
+
+def _is_switched(word: str) -> bool:
+    """Whether what follows a switch is its value: img2dataset's words, or ours if no list is called so."""
+    return word in ("True", "False") or (word in ("true", "false") and not Path(word).exists())
 
 
 def _undashed(value: object) -> object:

@@ -183,6 +183,7 @@ class Duplicates:
     def _learn(self, result: Result, outcome: Outcome, look: _Look, twin: _Twin | None) -> None:
         """Note what was written, for the rows that come after it."""
         if not result.items or outcome.state is not State.OK:
+            self._anew.discard(outcome.row)  # what is there of it is as it was
             return
         if twin is not None:
             look = _Look()

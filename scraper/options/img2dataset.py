@@ -13,7 +13,11 @@ from scraper.options.schema import dashed
 
 ANY = "any"
 
+MAY_BE_NONE = frozenset({"bbox-col", "caption-col", "compute-hash", "save-additional-columns", "verify-hash"})
+"""Options of ours that img2dataset's commands give the value None to say nothing."""
+
 INSTEAD = {
+    "incremental-mode": "write --overwrite to start over; rows that are added to a list want another -o OUT",
     "disable-all-reencoding": "scraper files writes bodies as they came",
     "ignore-ssl-certificate": "name the hosts whose certificates are not to be verified, --insecure HOST",
     "user-agent-token": "the token is the beginning of --user-agent",
@@ -49,6 +53,11 @@ def ported(arguments: Sequence[str]) -> list[str]:
             return [*kept, argument, *rest]
         name, equals, value = argument.partition("=")
         accepted = NO_COUNTERPART.get(dashed(name[2:])) if name.startswith("--") else None
+        if accepted is None and name.startswith("--") and dashed(name[2:]) in MAY_BE_NONE:
+            said = value if equals else rest[0] if rest else ""
+            if said == "None":
+                del rest[: 0 if equals else 1]
+                continue
         if accepted is None:
             kept.append(argument)
             continue

@@ -3,7 +3,7 @@
 Modes are img2dataset's words and mean what they mean there:
 
     no                   as it is
-    border               longest side to ``size``, then padded with white to a square
+    border               longest side to ``size``, then padded to a square
     keep_ratio           shortest side to ``size``
     keep_ratio_largest   longest side to ``size``
     center_crop          the largest centred square, scaled to ``size``

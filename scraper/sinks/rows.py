@@ -68,8 +68,8 @@ def metadata(request: Request, outcome: Outcome, item: Item | None, index: int =
     row["sha256"] = outcome.sha256
     row["class"] = outcome.class_
     for name, value in fields.items():
-        if name not in _OURS:
-            row.setdefault(name, value)
+        if name not in _OURS:  # what was found out goes before what the list says by that name
+            row[name] = value
     return row
 
 
@@ -118,7 +118,7 @@ class Kinds:
             if name != "caption" or self._caption:
                 schema[name] = "int32" if name in INT_FIELDS else "text"
         for name, kind in self._fields.items():
-            schema.setdefault(name, kind or "text")
+            schema[name] = _wider(self._inputs.get(name, ""), kind) or "text"
         return schema
 
 

@@ -9,8 +9,8 @@ Must never: leave a picture as it is because its boxes cannot be read.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -23,6 +23,7 @@ Box = tuple[float, float, float, float]
 _GROWTH = 0.1
 _SIGMA = 0.1
 _MOST = 1_000
+_BEYOND = 0.5
 
 
 def boxes_of(column: object, name: str) -> list[Box]:
@@ -35,17 +36,21 @@ def boxes_of(column: object, name: str) -> list[Box]:
     Raises:
         TransformFailed: input.invalid: it holds something else.
     """
+    if column is None or (isinstance(column, str) and not column.strip()):
+        return []
     try:
-        found = json.loads(column) if isinstance(column, str) and column.strip() else column
-        if found is None or isinstance(found, str):
-            return []
-        boxes = [_box(each) for each in found] if isinstance(found, Sequence) else None
-    except (ValueError, TypeError):
+        found: Any = json.loads(column) if isinstance(column, str) else column
+        is_list = isinstance(found, Sequence) and not isinstance(found, str | bytes) and len(found) <= _MOST
+        boxes = [_box(each) for each in found] if is_list else None
+    except (ValueError, TypeError, OverflowError, RecursionError):
         boxes = None
-    if boxes is None or len(boxes) > _MOST:
+    if boxes is None:
+        if isinstance(column, str) and column.strip() == "null":
+            return []
         raise TransformFailed(
             "input.invalid",
-            f"Column {name!r} is to hold boxes to blur, as [[left, upper, right, lower], ...] from 0 to 1.",
+            f"Column {name!r} is to hold boxes to blur, as [[left, upper, right, lower], ...] from 0 to 1 of "
+            "width and height.",
         )
     return boxes
 
@@ -54,10 +59,13 @@ def _box(value: object) -> Box:
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise TypeError
     left, upper, right, lower = map(float, value)
-    if not all(map(math.isfinite, (left, upper, right, lower))):
+    # Detectors go a little beyond the edge. What is far beyond is in pixels, and would blur nothing.
+    if not all(-_BEYOND <= edge <= 1 + _BEYOND for edge in (left, upper, right, lower)):
         raise ValueError
     left, right = sorted((min(max(left, 0.0), 1.0), min(max(right, 0.0), 1.0)))
     upper, lower = sorted((min(max(upper, 0.0), 1.0), min(max(lower, 0.0), 1.0)))
+    if left == right or upper == lower:
+        raise ValueError
     return left, upper, right, lower
 
 

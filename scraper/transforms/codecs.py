@@ -30,7 +30,7 @@ from PIL import (
 
 from scraper.errors import TransformFailed
 from scraper.transforms import containers
-from scraper.transforms.sniff import DECODABLE, GIF, JPEG, TIFF, Kind
+from scraper.transforms.sniff import DECODABLE, GIF, JPEG, PNG, TIFF, Kind
 
 KNOWN = DECODABLE
 """Extensions of all that can be decoded here, without a program or a library beside Pillow's own."""
@@ -46,6 +46,11 @@ _FORMATS = {
     "tiff": TiffImagePlugin.TiffImageFile.format,
     "webp": WebPImagePlugin.WebPImageFile.format,
 }
+_BITS, _COMPRESSION, _PLANAR, _SAMPLES = 258, 259, 284, 339
+"""Tags of TIFF 6.0: BitsPerSample, Compression, PlanarConfiguration, SampleFormat."""
+
+_PLANES = 2
+
 _ENCODERS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 LONGEST_SIDE = {"jpg": 65_500, "png": 2**31 - 1, "webp": 16_383}
 """Most pixels of a side, of the formats themselves."""
@@ -79,18 +84,55 @@ def opened(kind: Kind, body: bytes | memoryview, *, remarks: list[str] | None = 
     Raises:
         TransformFailed: image.truncated, image.decode or image.bomb, for whatever goes wrong in the block.
     """
-    if not _ends_in_eoi(kind, body) and containers.ends_early(kind, body):
-        raise _truncated(kind, body)
-    if containers.is_damaged(kind, body):
-        raise TransformFailed("image.decode", f"The body is {kind.label} that is damaged (wrong checksum).")
+    try:
+        containers.check_parts(kind, body)
+        if not _ends_in_eoi(kind, body) and containers.ends_early(kind, body):
+            raise _truncated(kind, body)
+        if containers.is_damaged(kind, body):
+            raise TransformFailed("image.decode", f"The body is {kind.label} that is damaged (wrong checksum).")
+    except containers.TooManyParts:
+        sentence = f"The body is {kind.label} in so many parts that it would take minutes to read."
+        raise TransformFailed("image.decode", sentence) from None
     found: list[str] = [] if remarks is None else remarks
     with (
         _mapped(kind, body),
         _heard(found),
         Image.open(io.BytesIO(body), formats=[_FORMATS[kind.extension]]) as image,
     ):
+        _refuse_misread(image)
         _widen_transparency(image)
         yield image
+
+
+def _refuse_misread(image: Image.Image) -> None:
+    """Refuse what Pillow 13 decodes to other pixels than are in the file, without a word.
+
+    Raises:
+        TransformFailed: image.format.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    tags = image.tag_v2
+    bits, layout = tags.get(_BITS, (1,)), tags.get(_PLANAR, 1)
+    if layout == _PLANES and max(bits) > 8 and len(bits) > 1 and tags.get(_COMPRESSION, 1) == 1:
+        raise TransformFailed("image.format", "The body is a TIFF image of deep colours in planes of their own.")
+    if bits == (32,) and tags.get(_SAMPLES, (1,)) == (1,):
+        raise TransformFailed("image.format", "The body is a TIFF image of whole numbers of 32 bits.")
+
+
+def check_rows(image: Image.Image, kind: Kind, body: bytes | memoryview) -> None:
+    """See that a picture, its pixels read, has all its rows. Only of PNG does the decoder make black ones up.
+
+    Its data is unpacked once more for that where the last row is black, or the order of the rows another one.
+
+    Raises:
+        TransformFailed: image.truncated.
+    """
+    if kind is not PNG:
+        return
+    last = image.crop((0, image.height - 1, *image.size))
+    if (image.info.get("interlace") or last.getbbox(alpha_only=False) is None) and containers.lacks_rows(body):
+        raise TransformFailed("image.truncated", f"The body is {kind.label} whose data ends before its last row.")
 
 
 def frames(image: Image.Image) -> int:

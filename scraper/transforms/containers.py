@@ -46,9 +46,59 @@ _TIFF_SIZES = {
     18: 8,
 }
 """Bytes of a value by its field type (TIFF 6.0 section 2, and BigTIFF)."""
-_SUBFILE, _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = _TIFF_PIXELS = (254, 273, 279, 324, 325)
+_SUBFILE, _HEIGHT, _STRIPS, _ROWS_PER_STRIP, _STRIP_BYTES, _TILES, _TILE_BYTES = _TIFF_PIXELS = (
+    *(254, 257, 273, 278, 279),
+    *(324, 325),
+)
 _REDUCED_OR_MASK = 0b101  # bits of NewSubfileType: a page that belongs to another one
 _MOST_TIFF_STEPS = 300_000  # entries and strips looked at; what lies behind stays unseen
+
+
+_UNPACKED_AT_ONCE = 1 << 20
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column and row of each pass, and from one to the next (PNG 8.2)."""
+
+
+_MOST_PARTS = 100_000
+_PART_BYTES = 64
+"""Files of more parts than this, and of so few bytes each, are made to keep a decoder busy."""
+
+_MOST_SCANS = 500
+"""Of a progressive JPEG: each is a pass over the whole picture. Encoders make ten or so."""
+
+_JPEG_HEADER_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+
+
+class TooManyParts(Exception):
+    """The file is cut into so many parts that looking at each would take minutes."""
+
+
+def check_parts(kind: Kind, body: bytes | memoryview) -> None:
+    """See that a JPEG is not of countless segments or scans; those of PNG and GIF are counted as they are walked.
+
+    Raises:
+        TooManyParts: it is.
+    """
+    if kind is not JPEG:
+        return
+    with memoryview(body) as view:
+        at, parts, is_progressive = 0, 0, False
+        while (found := _JPEG_HEADER_MARKER.match(view, at)) is not None:
+            at, marker = found.end(), view[found.end() - 1]
+            parts += 1
+            if parts > _MOST_PARTS // 10:
+                raise TooManyParts
+            is_progressive = is_progressive or marker == 0xC2
+            if marker in (0xDA, 0xD9):
+                break
+            if marker not in (0x01, 0xD8):
+                at += max(2, int.from_bytes(view[at : at + 2], "big"))
+        if is_progressive and sum(1 for _ in re.finditer(rb"\xff\xda", view)) > _MOST_SCANS:
+            raise TooManyParts
+
+
+def _most_parts(view: memoryview) -> int:
+    return 5 * _MOST_PARTS + len(view) // _PART_BYTES
 
 
 def is_damaged(kind: Kind, body: bytes | memoryview) -> bool:
@@ -78,6 +128,31 @@ def ends_early(kind: Kind, body: bytes | memoryview) -> bool:
         return ends(view)
 
 
+def lacks_rows(body: bytes | memoryview) -> bool:
+    """Whether the data of a PNG, which is all there and of right checksums, unpacks to less than all its rows."""
+    with memoryview(body) as view:
+        missing = _png_bytes(view)
+        unpacking = zlib.decompressobj()
+        for name, at, end in _png_chunks(view):
+            packed: bytes | memoryview = view[at + 8 : end] if name == b"IDAT" else b""
+            while len(packed) and missing > 0:
+                try:
+                    missing -= len(unpacking.decompress(packed, _UNPACKED_AT_ONCE))
+                except zlib.error:
+                    return missing > 0
+                packed = unpacking.unconsumed_tail
+        return missing > 0
+
+
+def _png_bytes(view: memoryview) -> int:
+    """Bytes that a PNG's data unpacks to, by its header: a filter's byte and samples for each row (PNG 7.2)."""
+    width, height = (int.from_bytes(view[at : at + 4], "big") for at in (16, 20))
+    bits = view[24] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(view[25], 1)
+    passes = _ADAM7 if view[28] else ((0, 0, 1, 1),)
+    sizes = [(-((x - width) // dx), -((y - height) // dy)) for x, y, dx, dy in passes]
+    return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns > 0 and rows > 0)
+
+
 def frames(kind: Kind, body: bytes | memoryview) -> int:
     """How many pictures a GIF or a TIFF holds, without decoding one; 1 for the other formats.
 
@@ -93,8 +168,11 @@ def frames(kind: Kind, body: bytes | memoryview) -> int:
 
 def _png_chunks(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
     """Name, start and end of data of each chunk that is all there, up to and with IEND."""
-    at = _PNG_SIGNATURE
+    at, left = _PNG_SIGNATURE, _MOST_PARTS
     while at + 12 <= len(view):
+        left -= 1
+        if left < 0:
+            raise TooManyParts
         end = at + 8 + int.from_bytes(view[at : at + 4], "big")
         if end + 4 > len(view):
             return
@@ -110,8 +188,11 @@ def _png_ends_early(view: memoryview) -> bool:
 
 
 def _jpeg_ends_early(view: memoryview) -> bool:
-    at = 0
+    at, left = 0, _most_parts(view)
     while found := _JPEG_MARKER.search(view, at):
+        left -= 1
+        if left < 0:
+            raise TooManyParts
         at, marker = found.end(), view[found.end() - 1]
         if marker == 0xD9:
             return False
@@ -132,7 +213,7 @@ def _gif(view: memoryview) -> tuple[int, bool]:
     if len(view) < _GIF_HEADER:
         return 0, False
     at = _GIF_HEADER + _colour_table(view[10])
-    count = 0
+    count, left = 0, _most_parts(view)
     while at < len(view):
         block = view[at]
         if block == 0x21:  # an extension
@@ -144,8 +225,12 @@ def _gif(view: memoryview) -> tuple[int, bool]:
             at += 11 + _colour_table(view[at + 9])
         else:
             return count, True
+        left -= 1
         while at < len(view) and (length := view[at]):
             at += length + 1
+            left -= 1
+        if left < 0:
+            raise TooManyParts
         at += 1
     return count, False
 
@@ -247,7 +332,10 @@ class _TiffWalk:
         at += struct.calcsize(number)
         self.steps += 1
         known: dict[int, tuple[int, ...]] = {}
-        for _ in range(min(count, _MOST_TIFF_STEPS - self.steps)):
+        if count > _MOST_TIFF_STEPS - self.steps:  # what lies behind stays unseen
+            self.steps = _MOST_TIFF_STEPS
+            return known, 0
+        for _ in range(count):
             tag, type_, length = self._read(head, at)
             value_at = at + struct.calcsize("<" + head)
             at = value_at + self._room
@@ -259,9 +347,14 @@ class _TiffWalk:
                 raise EOFError
             code = {3: "H", 4: "I", 16: "Q"}.get(type_)
             if tag in _TIFF_PIXELS and code is not None:
-                length = min(length, _MOST_TIFF_STEPS - self.steps)
+                if length > _MOST_TIFF_STEPS - self.steps:
+                    self.steps = _MOST_TIFF_STEPS
+                    return known, 0
                 known[tag] = self._read(f"{length}{code}", value_at)
                 self.steps += length
+        height, rows = (known.get(tag, (0,))[0] for tag in (_HEIGHT, _ROWS_PER_STRIP))
+        if _STRIPS in known and rows and len(known[_STRIPS]) * rows < height:
+            raise EOFError
         for places, sizes in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
             pairs = zip(known.get(places, ()), known.get(sizes, ()), strict=False)
             if any(where + size > len(self._view) for where, size in pairs):

@@ -2,7 +2,7 @@
 
 A Response comes in; an Item for each size goes out, or a TransformFailed that says what is wrong with it.
 What a body is follows from its content, never from its name or headers. Pillow is loaded by the first call only,
-so that the loop process, which never decodes, does without it.
+so that the loop process does without it while it fetches.
 
 Must never: decode before the header's pixel count is checked; give a picture that its decoder, or a checksum, says
 is cut off or damaged.
@@ -26,6 +26,9 @@ ENCODE_FORMATS = ("jpg", "png", "webp")
 
 ACCEPTED = ("jpg", "png", "webp", "gif", "avif", "tiff", "bmp")
 """Extensions of what is decoded if nothing is said. Never PostScript or SVG: those are programs, not pictures."""
+
+_MAY_BE_ACCEPTED = tuple(each for each in DECODABLE if each != "ico")
+"""Pillow decodes an icon before it says how large it is."""
 
 METADATA = ("strip", "keep", "keep-gps")
 ANIMATED = ("first", "refuse")
@@ -87,6 +90,9 @@ class ImageTransform:
 
     inline: ClassVar[bool] = False
     prints: ClassVar[bool] = True
+    adds: ClassVar[frozenset[str]] = frozenset(
+        {"original_format", "original_mode", "output_sha256", "dhash", "decoder_warnings"}
+    )
     preload: ClassVar[tuple[str, ...]] = ("scraper.transforms.pixels",)
 
     def __post_init__(self) -> None:
@@ -100,8 +106,10 @@ class ImageTransform:
         _one_of(ENCODE_FORMATS, self.encode_format, "--encode-format")
         _one_of((AUTO, *FILTERS), self.downscale_interpolation, "--downscale-interpolation")
         _one_of(FILTERS, self.upscale_interpolation, "--upscale-interpolation")
-        for each in self.accept_formats:
-            _one_of(DECODABLE, each, "--accept-formats")
+        formats = tuple({"jpeg": "jpg", "tif": "tiff"}.get(each, each) for each in self.accept_formats)
+        object.__setattr__(self, "accept_formats", formats)
+        for each in formats:
+            _one_of(_MAY_BE_ACCEPTED, each, "--accept-formats")
         if not self.accept_formats:
             raise UsageError("--accept-formats must name a format.")
         if not sizes or min(sizes) < 1:

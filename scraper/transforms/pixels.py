@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import ExifTags, Image, JpegImagePlugin
+from PIL import Image, JpegImagePlugin
 from PIL.Image import Resampling, Transpose
 
 from scraper.errors import TransformFailed
 from scraper.policies.resize import AUTO, SHRINKS, Placement, filter_of, place, shrink_of
-from scraper.transforms import blur, codecs, colour, metadata, prints
+from scraper.transforms import bare, blur, codecs, colour, metadata, prints
 from scraper.transforms.sniff import Kind
 
 RESAMPLING = {
@@ -87,23 +87,22 @@ def render(body: bytes | memoryview, kind: Kind, settings: Settings, boxes: Sequ
     remarks: list[str] = []
     with codecs.opened(kind, body, remarks=remarks) as image:
         _check_pixels(*image.size, settings.max_pixels, "The picture has")
+        # All bounds are the same for a picture that lies on its side, and asking PNG for its EXIF decodes it.
+        _check_wanted(*image.size, settings)
+        for placement in _placements(*image.size, settings):
+            _check_result(placement, settings)
         exif = metadata.exif_of(image)
         turn = metadata.turn_of(image, exif)
         width, height = image.size[::-1] if metadata.lies(turn) else image.size
-        _check_wanted(width, height, settings)
         if settings.animated == "refuse" and (frames := codecs.frames(image)) > 1:
             raise TransformFailed("filtered.type", f"The picture has {frames} frames or pages; --animated refuse.")
-        placements = [
-            place(width, height, settings.mode, size, only_if_bigger=settings.only_if_bigger)
-            for size in settings.sizes
-        ]
-        for placement in placements:
-            _check_result(placement, settings)
+        placements = _placements(width, height, settings)
         mode, text = image.mode, metadata.as_json(exif) if settings.extract_exif else None
-        may_pass = settings.skip_reencode and not boxes and turn is None and _fits(image, kind, exif, settings)
+        may_pass = settings.skip_reencode and not boxes and turn is None and _fits(image, kind, body, settings)
         anew = [each for each in placements if not (may_pass and each.keeps(width, height))]
         shrink = _shrink(image, anew, settings.downscale)
         image.load()  # also of what passes through: it has to be whole
+        codecs.check_rows(image, kind, body)
         source = _Source(colour.samples(image), colour.profile_of(image), shrink, turn, (width, height), boxes)
         made: list[Picture] = []
         dhash = ""
@@ -130,23 +129,22 @@ class _Source:
     boxes: Sequence[blur.Box]
 
 
-def _fits(image: Image.Image, kind: Kind, exif: Image.Exif, settings: Settings) -> bool:
+def _placements(width: int, height: int, settings: Settings) -> list[Placement]:
+    return [
+        place(width, height, settings.mode, size, only_if_bigger=settings.only_if_bigger)
+        for size in settings.sizes
+    ]
+
+
+def _fits(image: Image.Image, kind: Kind, body: bytes | memoryview, settings: Settings) -> bool:
     """Whether the picture, if it has the size already, could have been written by us."""
     return (
         kind.extension == settings.format
-        and image.mode in ("RGB", "L", *(("RGBA",) if settings.format != "jpg" else ()))
+        and image.mode in ("RGB", *(("RGBA",) if settings.format != "jpg" else ()))
         and not image.info.get("icc_profile")
-        and not _says_too_much(image, exif, settings.metadata)
+        and (settings.metadata == "keep-gps" or bare.is_bare(kind, body))
         and codecs.frames(image) == 1
     )
-
-
-def _says_too_much(image: Image.Image, exif: Image.Exif, metadata_: str) -> bool:
-    """Whether the picture has metadata that the result is not to have."""
-    if metadata_ == "keep-gps":
-        return False
-    beside = image.info.keys() & {"xmp", "XML:com.adobe.xmp", "comment"}  # where anything may stand, places too
-    return bool(beside) or ExifTags.IFD.GPSInfo in exif or (metadata_ == "strip" and "exif" in image.info)
 
 
 def _shrink(image: Image.Image, placements: Sequence[Placement], downscale: str) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import importlib
 import inspect
 import os
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scraper.errors import RowFailed, TransformFailed, UsageError
+from scraper.policies.names import COLUMNS
 from scraper.protocols import Transform
 from scraper.records import Item, Response
 
@@ -61,6 +63,9 @@ class Sample:
         """The first item; most rows have one."""
         return self.items[0]
 
+
+OUTPUT_SHA256 = "output_sha256"
+_OURS = frozenset(COLUMNS) - {"width", "height", "original_width", "original_height", "exif"}
 
 Answer = bool | str | Item | Sequence[Item]
 Function = Callable[[Sample], Answer]
@@ -125,13 +130,25 @@ class UserTransform:
         if answer is False or isinstance(answer, str):
             raise TransformFailed(LEFT_OUT, answer or f"{self.name} leaves it out.")
         if isinstance(answer, Item):
-            return [answer]
+            return [self._checked(answer, sample)]
         if isinstance(answer, list | tuple) and all(isinstance(each, Item) for each in answer):
             if not answer:
                 raise TransformFailed(LEFT_OUT, f"{self.name} leaves no item of it.")
-            return answer
+            return [self._checked(each, sample) for each in answer]
         what = "nothing" if answer is None else f"a {type(answer).__name__}"
         raise TransformFailed("transform.error", f"{self.name} returned {what}; it returns {_ANSWERS}.")
+
+    def _checked(self, item: Item, sample: Sample) -> Item:
+        """An item of the function's: what it says of itself is true, and none of it would be lost."""
+        lost = sorted(_OURS.intersection(item.fields))
+        if lost:
+            raise TransformFailed(
+                "transform.error",
+                f"{self.name} sets the field {lost[0]!r}, which is a column of the row's own: use another name.",
+            )
+        if OUTPUT_SHA256 not in item.fields or any(item.data is each.data for each in sample.items):
+            return item
+        return replace(item, fields={**item.fields, OUTPUT_SHA256: hashlib.sha256(item.data).hexdigest()})
 
 
 def _sample(response: Response, items: Sequence[Item]) -> Sample:
@@ -201,8 +218,9 @@ def function_of(name: str, folder: str) -> Function:
         UsageError: there is none of that name, or it is none that can be called.
     """
     module_name, colon, path = name.partition(":")
-    if not colon or not path or not all(part.isidentifier() for part in module_name.split(".")):
-        hint = " (without .py)" if ".py" in module_name else ""
+    is_file = module_name.endswith(".py")
+    if is_file or not colon or not path or not all(part.isidentifier() for part in module_name.split(".")):
+        hint = " (without .py)" if is_file else ""
         raise UsageError(f"--transform wants module:function{hint}, as filters:is_bright, not {name!r}.")
     if folder not in sys.path:
         sys.path.append(folder)

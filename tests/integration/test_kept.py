@@ -97,7 +97,7 @@ async def test_a_refresh_makes_no_row_a_duplicate_of_itself(tmp_path: Path) -> N
 async def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     """Pipelines without prints have no look; other duplicates than before would mix two jobs."""
     async with ScriptedServer({"/a": [reply("200 OK", b"same")]}) as server:
-        with pytest.raises(UsageError, match="those of 'files' have none: use --dedupe content"):
+        with pytest.raises(UsageError, match=r"the transform of 'files' does not say .*: use --dedupe content"):
             await a_run(server, tmp_path, [{"url": "/a"}], dedupe="perceptual")
         await a_run(server, tmp_path, [{"url": "/a"}], dedupe="content")
         with pytest.raises(UsageError, match='dedupe was "content" and is now not set'):
@@ -267,11 +267,24 @@ async def test_a_function_keeps_drops_and_changes(folder: Path, tmp_path: Path) 
     assert (tmp_path / "out" / "00000" / "000000007_1.data.txt").read_bytes() == b"some words"
 
 
+def test_what_lies_in_the_folder_hides_nothing_that_is_installed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is called like a module of Python's is not what a worker imports by that name."""
+    (folder / "colorsys.py").write_text("raise SystemExit('imported')")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    sys.modules.pop("colorsys", None)
+    try:
+        assert function_of("colorsys:rgb_to_hls", str(folder))(0.0, 0.0, 0.0) == (0.0, 0.0, 0.0)  # type: ignore[call-arg,arg-type] # no filter
+    finally:
+        function_of.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
         ("filters", "--transform wants module:function, as filters:is_bright, not 'filters'."),
-        ("filters.py:keep", "there is no module filters.py"),
+        ("filters.py:keep", "--transform wants module:function (without .py), as filters:is_bright"),
         ("./filters:keep", "--transform wants module:function"),
         ("nowhere:keep", "there is no module nowhere, neither installed nor in {folder}: change to its folder"),
         ("filters:kepe", "--transform filters:kepe: filters has no kepe; did you mean keep?"),

@@ -144,8 +144,8 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
             "img2dataset's --oom_shard_count 9 has no counterpart: leave it out.",
         ),
         (
-            ["images", "x", "--compute_hash=None"],
-            "--compute-hash is one of sha256, md5, sha1, sha512; 'None' is not.",
+            ["images", "x", "--compute_hash=crc32"],
+            "--compute-hash is one of sha256, md5, sha1, sha512; 'crc32' is not.",
         ),
         (
             ["images", "x", "--enable_wandb", "--retries", "1"],
@@ -209,6 +209,22 @@ def test_an_img2dataset_command_ports_by_changing_its_name() -> None:
     assert config.politeness.opt_outs == ("noai", "noindex")
     assert ported.pipeline.settings["resize_only_if_bigger"] is True
     assert ported.pipeline.settings["number_sample_per_shard"] == 500
+
+
+def test_nothing_may_be_said_as_img2dataset_says_it() -> None:
+    """Options that hold None there say nothing here, with a space or an equals sign; so do its switches."""
+    said = [
+        "--bbox_col",
+        "None",
+        "--compute_hash=None",
+        "--caption_col",
+        "None",
+        "--verify_hash",
+        "None",
+        "list.txt",
+    ]
+    assert img2dataset.ported(said) == ["list.txt"]
+    assert img2dataset.ported(["--caption_col", "TEXT"]) == ["--caption_col", "TEXT"]
 
 
 def test_no_option_of_ours_is_passed_over() -> None:

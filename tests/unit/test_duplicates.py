@@ -236,6 +236,18 @@ async def test_a_copy_that_is_there_is_never_taken_away(by_look: Bench) -> None:
     assert await by_look.run([result(3, "a", PHOTO)]) == ["ok"]
 
 
+async def test_content_moves_on_from_a_row_that_the_sink_refused(by_content: Bench) -> None:
+    """A refresh brings to row 0 what row 1 had, and what row 1 has now is refused: no digest is in the way."""
+    await by_content.run([result(0, "a"), result(1, "b")])
+    by_content.refuses = {1}
+    changed = result(1, "c", held=Held("http://a.example/1", path="1.bin"))
+    again = [changed, result(0, "b", held=Held("http://a.example/0", path="0.bin"))]
+    for batch in (again, again[::-1]):
+        assert sorted(await by_content.run(batch)) == ["ok", "sink.rejected"]
+    by_content.refuses = set()
+    assert await by_content.run([result(2, "b")]) == ["duplicate.content"]
+
+
 async def test_a_copy_that_is_there_goes_first(by_content: Bench) -> None:
     """Of a batch with a row that comes again as it was and a new one like it, the new one is the duplicate."""
     await by_content.run([result(0, "a")])

@@ -7,7 +7,7 @@ import struct
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from scraper.errors import TransformFailed
 from scraper.testing.transform import response
@@ -174,3 +174,77 @@ def test_postscript_is_never_run() -> None:
     """Not even where the body begins as a picture that is accepted."""
     assert failure(b"\xc5\xd0\xd3\xc6" + bytes(100)).class_ == "image.format"
     assert failure(b"BM" + bytes(20) + b"%!PS-Adobe").class_ in ("image.decode", "image.truncated")
+
+
+def _png(rows: int, data: bytes, *, interlace: int = 0) -> bytes:
+    header = struct.pack(">IIBBBBB", 40, rows, 8, 2, 0, 0, interlace)
+    return png((b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+
+
+@pytest.mark.parametrize("interlace", [0, 1])
+def test_a_png_of_too_few_rows_is_truncated(interlace: int) -> None:
+    """Its checksums are right and its end is there: what is missing is found by unpacking it."""
+    row = b"\x00" + b"\x90" * 120
+    assert failure(_png(30, row * 12, interlace=interlace)).class_ == "image.truncated"
+    assert failure(_png(30, row * 29 + row[:60], interlace=interlace)).class_ == "image.truncated"
+    if not interlace:
+        black = b"\x00" * 121
+        ImageTransform()(response(_png(30, row * 29 + black)))  # a last row may be black
+
+
+def test_a_tiff_of_too_few_strips_is_truncated() -> None:
+    """3,000 rows by the header, and strips for 64."""
+    body = bytearray(encoded("TIFF"))
+    entry = body.index(struct.pack("<HHI", 257, 4, 1))  # ImageLength, one long
+    body[entry + 8 : entry + 12] = struct.pack("<I", 3_000)
+    assert failure(bytes(body)).class_ == "image.truncated"
+
+
+@pytest.mark.parametrize("what", ["png chunks", "gif blocks", "jpeg segments", "jpeg scans"])
+def test_countless_parts_are_refused_at_once(what: str) -> None:
+    """A small download that is cut into millions of parts occupies no worker."""
+    if what == "png chunks":
+        body = png_claiming(40, 30)[:33] + png((b"teXt", b""))[8:] * 150_000
+    elif what == "gif blocks":
+        body = encoded("GIF")[: 13 + 768] + b"\x21\xfe" + b"\x01x" * 1_500_000 + b"\x00;"
+    elif what == "jpeg segments":
+        body = b"\xff\xd8" + b"\xff\xe5\x00\x02" * 50_000 + encoded("JPEG")[2:]
+    else:
+        image = encoded("JPEG", progressive=True)
+        body = image[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00" * 600 + b"\xff\xd9"
+    error = failure(body)
+    assert error.class_ == "image.decode"
+    assert "in so many parts" in error.message
+
+
+def test_a_costly_profile_is_left_alone() -> None:
+    """Chains of processing elements are not applied; the picture is made as if it had no profile."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    place = int.from_bytes(profile[136:140], "big")
+    profile[place : place + 4] = b"mpet"
+    (item,) = ImageTransform()(response(encoded("PNG", icc_profile=bytes(profile))))
+    assert "is not applied" in str(item.fields["decoder_warnings"])
+
+
+@pytest.mark.parametrize(
+    ("bits", "planes"), [((16, 16, 16), 2), ((32,), 1)], ids=["16 bits in planes", "32 bits unsigned"]
+)
+def test_what_would_be_misread_is_refused(bits: tuple[int, ...], planes: int) -> None:
+    """Pillow 13 makes other pixels of these, and says nothing."""
+    pixels = b"\x00\x80" * 64 * 3
+    entries = [(256, 8), (257, 8), (259, 1), (262, 2 if len(bits) == 3 else 1)]
+    entries += [(277, len(bits)), (278, 8), (284, planes)]
+    data_at = 8 + 2 + 12 * (len(entries) + 3) + 4
+    strips = len(bits) if planes == 2 else 1
+    more = struct.pack(f"<{len(bits)}H", *bits)
+    places, sizes = data_at + 16, data_at + 40
+    body = b"II*\x00" + struct.pack("<IH", 8, len(entries) + 3)
+    rows = [struct.pack("<HHII", tag, 3, 1, value) for tag, value in entries]
+    rows.append(struct.pack("<HHII", 258, 3, len(bits), data_at if len(bits) > 2 else bits[0]))
+    rows.append(struct.pack("<HHII", 273, 4, strips, places if strips > 1 else data_at + 64))
+    rows.append(struct.pack("<HHII", 279, 4, strips, sizes if strips > 1 else 256))
+    body += b"".join(sorted(rows, key=lambda it: struct.unpack("<H", it[:2]))) + struct.pack("<I", 0)
+    body += more.ljust(16, b"\x00")
+    body += struct.pack("<3I", *(data_at + 64 + 128 * n for n in range(3))).ljust(24, b"\x00")
+    body += struct.pack("<3I", 128, 128, 128).ljust(24, b"\x00") + pixels
+    assert failure(body).class_ == "image.format"

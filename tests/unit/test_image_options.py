@@ -7,6 +7,7 @@ import json
 
 import pytest
 from PIL import Image, ImageStat
+from PIL.PngImagePlugin import PngInfo
 
 from scraper.errors import TransformFailed, UsageError
 from scraper.records import Item, Request, Response
@@ -147,6 +148,74 @@ def test_what_fits_passes_through_unchanged(format_: str) -> None:
         assert other.data != body
 
 
+def _with_segment(body: bytes, marker: int, data: bytes) -> bytes:
+    return body[:2] + bytes([0xFF, marker]) + (len(data) + 2).to_bytes(2, "big") + data + body[2:]
+
+
+def test_nothing_but_pixels_passes() -> None:
+    """Whatever may hold a position or a text keeps a picture from passing, wherever it stands."""
+    plain = encoded(Image.effect_noise((80, 40), 50).convert("RGB"), "JPEG")
+    texts = PngInfo()
+    texts.add_text("Location", "48.2 N, 16.4 E")
+    bodies = [
+        (_with_segment(plain, marker, b"anything"), "jpg") for marker in (0xE1, 0xE2, 0xE4, 0xEC, 0xED, 0xFE)
+    ]
+    bodies += [(plain + plain, "jpg"), (plain + b"behind", "jpg"), (encoded(halves(), pnginfo=texts), "png")]
+    bodies += [(encoded(halves()) + b"behind", "png"), (encoded(halves(), "WEBP", xmp=b"<x/>"), "webp")]
+    for body, format_ in bodies:
+        asked = {"resize_mode": "no", "skip_reencode": True, "encode_format": format_}
+        assert items(body, **asked)[0].data != body
+        assert items(body, **asked, metadata="keep")[0].data != body
+        assert items(body, **asked, metadata="keep-gps")[0].data == body
+    progressive = encoded(Image.effect_noise((80, 40), 50).convert("RGB"), "JPEG", progressive=True)
+    for body in (plain, progressive):
+        assert items(body, resize_mode="no", skip_reencode=True)[0].data == body
+
+
+def test_exif_is_copied_as_asked() -> None:
+    """Left out, kept without where it was taken, or kept with it: in the result that is written."""
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8825)[1] = "N"
+    body = encoded(halves(), "JPEG", exif=exif)
+    found = {}
+    for asked in ("strip", "keep", "keep-gps"):
+        kept = picture(items(body, metadata=asked)[0]).getexif()
+        found[asked] = (kept.get(0x010F), bool(kept.get_ifd(0x8825)))
+    assert found == {"strip": (None, False), "keep": ("Maker", False), "keep-gps": ("Maker", True)}
+    assert items(body, extract_exif=True)[0].fields["exif"] is not None
+    assert items(body, extract_exif=False)[0].fields["exif"] is None
+
+
+def test_animations_are_left_out_on_request() -> None:
+    """The first frame, or none."""
+    body = encoded(halves(), "GIF", save_all=True, append_images=[halves().rotate(180)])
+    assert failure(body, animated="refuse").class_ == "filtered.type"
+    assert len(items(body, animated="first")) == 1
+    assert len(items(encoded(halves(), "GIF"), animated="refuse")) == 1
+
+
+def test_bounds_are_asked_before_a_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every format, PNG too, whose EXIF may stand behind the pixels."""
+
+    def load(_: object) -> None:
+        raise AssertionError("decoded")
+
+    bounded = {
+        "filtered.pixels": ImageTransform(max_image_area=100),
+        "image.bomb": ImageTransform(image_size=70_000, resize_mode="keep_ratio"),
+    }
+    for format_ in ("PNG", "JPEG", "WEBP", "GIF"):
+        body = encoded(halves(), format_)
+        for class_, transform in bounded.items():
+            response = Response(Request(0, "http://a.test/"), "http://a.test/", 200, {}, body)
+            with monkeypatch.context() as patch:
+                patch.setattr("PIL.ImageFile.ImageFile.load", load)
+                with pytest.raises(TransformFailed) as error:
+                    transform(response)
+            assert error.value.class_ == class_
+
+
 @pytest.mark.parametrize("what", ["turned", "gps", "profile", "grey-alpha", "cut"])
 def test_what_is_not_as_we_would_write_it_does_not_pass(what: str) -> None:
     """Pictures on their side, with positions, in other colours are made anew; one that is cut off is a failure."""
@@ -201,12 +270,32 @@ def test_a_row_without_boxes_is_left_alone(faces: object) -> None:
     assert items(body, {"faces": faces}, encode_format="png", bbox_col="faces")[0].data == plain
 
 
-@pytest.mark.parametrize("faces", ["nonsense", 7, [[0.1, 0.2]], [["a", 0, 1, 1]], [[0, 0, float("nan"), 1]], [7]])
+_TWICE = json.dumps(json.dumps([[0.2, 0.2, 0.6, 0.6]]))
+
+
+@pytest.mark.parametrize(
+    "faces",
+    ["nonsense", 7, [[0.1, 0.2]], [["a", 0, 1, 1]], [[0, 0, float("nan"), 1]], [7], [[100, 100, 300, 300]], _TWICE,
+     '""', b"", [[0.5, 0.5, 0.5, 0.9]], [[10**400, 0, 1, 1]], "[" * 100_000, [[0, 0, 1, 1]] * 1_001],
+    ids=lambda it: repr(it)[:30],
+)  # fmt: skip
 def test_boxes_that_cannot_be_read_are_a_failure(faces: object) -> None:
     """A face that was to be blurred is not published because of a typo."""
     with pytest.raises(TransformFailed, match="'faces' is to hold boxes") as error:
         items(encoded(halves()), {"faces": faces}, bbox_col="faces")
     assert error.value.class_ == "input.invalid"
+
+
+def test_a_box_grows_before_it_is_blurred() -> None:
+    """By a tenth on each side: a detector's box ends at the skin. Beyond, the picture is as it was."""
+    stripes = Image.new("L", (400, 200))
+    stripes.paste(255, (0, 0, 200, 200))
+    for x in range(0, 400, 4):
+        stripes.paste(255 * (x // 4 % 2), (x, 0, x + 4, 200))
+    asked = {"resize_mode": "no", "encode_format": "png", "bbox_col": "faces"}
+    image = picture(items(encoded(stripes), {"faces": [[0.4, 0.25, 0.6, 0.75]]}, **asked)[0]).convert("L")
+    near, far = image.crop((153, 90, 160, 110)), image.crop((60, 90, 100, 110))
+    assert ImageStat.Stat(near).stddev[0] < 90 < 120 < ImageStat.Stat(far).stddev[0]
 
 
 def test_a_row_that_lacks_the_column_is_a_failure() -> None:

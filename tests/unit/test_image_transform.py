@@ -14,6 +14,17 @@ from scraper.records import Item, Response
 from scraper.testing.transform import TransformContract, response
 from scraper.transforms.image import ImageTransform
 
+_STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a camera stores an upright scene that it marks with that orientation (EXIF 2.32, 4.6.4)."""
+
 RED, GREEN, BLUE, WHITE = (200, 30, 30), (30, 160, 30), (30, 30, 200), (255, 255, 255)
 
 
@@ -151,6 +162,20 @@ def test_pictures_come_out_upright(orientation: int, mode: str) -> None:
         for found, wanted in zip(corners, (RED, GREEN, BLUE, WHITE), strict=True):
             assert near(found, wanted, 30), (format_, corners)
         assert image.getexif().get(0x0112, 1) == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["border", "keep_ratio", "center_crop"])
+def test_pictures_that_are_shrunk_come_out_upright(orientation: int, mode: str) -> None:
+    """The same as from a picture that is stored upright, though the decoder has left out most of its pixels."""
+    upright = photo(480, 320)
+    stored = upright if orientation == 1 else upright.transpose(_STORED[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    wanted, _ = made(encoded(upright, "JPEG", quality=95), image_size=24, resize_mode=mode)
+    found, _ = made(encoded(stored, "JPEG", quality=95, exif=exif), image_size=24, resize_mode=mode)
+    assert found.size == wanted.size
+    assert max(ImageStat.Stat(ImageChops.difference(found, wanted)).mean) < 4
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (1280, 960), (1900, 1201)])

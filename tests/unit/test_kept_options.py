@@ -17,7 +17,7 @@ from scraper.options import from_settings
 from scraper.origin import scenes
 from scraper.protocols import Transform
 from scraper.records import Item, Response
-from scraper.shaping import shaped
+from scraper.shaping import shaped, with_columns
 from scraper.testing.transform import TransformContract, response
 from scraper.transforms.hashes import Hashed
 from scraper.transforms.prints import dhash
@@ -146,6 +146,37 @@ def test_truth_values_of_numpy_count() -> None:
     assert caught.value.class_ == "filtered.function"
 
 
+def test_what_a_function_makes_of_an_item_is_told_truly() -> None:
+    """Other data has another digest; a field that is a column of the row's own would be lost, and is refused."""
+
+    class Digested:
+        inline = True
+
+        def warm_up(self) -> None:
+            """Nothing."""
+
+        def __call__(self, given: Response) -> Sequence[Item]:
+            """An item that tells its digest."""
+            return [Item(BODY, "bin", {"output_sha256": hashlib.sha256(BODY).hexdigest()})]
+
+    globals()["change"] = lambda sample: replace(sample.item, data=b"other")
+    globals()["caption"] = lambda sample: replace(sample.item, fields={"caption": "a cat"})
+    (item,) = UserTransform(Digested(), f"{__name__}:change", ".")(response(BODY))
+    assert item.fields["output_sha256"] == hashlib.sha256(b"other").hexdigest()
+    with pytest.raises(TransformFailed, match="sets the field 'caption', which is a column of the row's own"):
+        UserTransform(Digested(), f"{__name__}:caption", ".")(response(BODY))
+
+
+def test_columns_of_ours_are_not_the_lists() -> None:
+    """A list may not bring what the output finds out itself; boxes to blur travel unasked."""
+    for name in ("dhash", "output_sha256", "md5"):
+        settings = from_settings({"save_additional_columns": name, "compute_hash": "md5"})
+        with pytest.raises(UsageError, match=f"--save-additional-columns cannot take {name}"):
+            shaped(images.build(), settings)
+    travels = with_columns(images.build(bbox_col="faces"), from_settings({"save_additional_columns": "a"})).source
+    assert travels.save_additional_columns == ("a", "faces")
+
+
 def test_what_a_function_is_given_may_be_kept() -> None:
     """Bytes of its own, whatever memory the body lies in; what it lets pass is handed on without a copy."""
     memory = bytearray(BODY)
@@ -189,6 +220,16 @@ def test_a_print_says_where_it_grows_lighter() -> None:
     assert (dhash(half)[:6], dhash(half)[8:]) == ("0" * 6, "f" * 8)
     for mode in ("RGB", "P", "RGBA", "LA", "CMYK"):
         assert bits(dhash(half.convert(mode)), dhash(half)) <= 1
+
+
+def test_a_print_is_the_same_in_every_release() -> None:
+    """Outputs of different days are compared by it: these are the prints of the first release."""
+    speckled = Image.new("RGB", (90, 60))
+    speckled.putdata(
+        [((x * 37 + y * 11) % 256, (x * x // 7 + y * 5) % 256, x * y % 256) for y in range(60) for x in range(90)]
+    )
+    fractal = Image.effect_mandelbrot((200, 150), (-2, -1, 1, 1), 60)
+    assert (dhash(speckled), dhash(fractal)) == ("ebe8ccd496326be9", "78f4e68686e6f478")
 
 
 def test_what_shines_through_is_white() -> None:
