@@ -15,6 +15,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def _look(body: bytes, size: int, found: Found, chosen: list[tuple[float, float]
         for name in FILTERS:
             if name == "nearest":
                 continue
-            made, ms = _timed(lambda shrink=shrink, name=name: _made(body, shrink, placement.size, name))  # type: ignore[misc]
+            made, ms = _timed(partial(_made, body, shrink, placement.size, name))
             result = (ssim(wanted, luma(made)), ms)
             found.setdefault((shrink, name, number), []).append(result)
             if (shrink, name) == (auto, filter_of(placement, auto)):

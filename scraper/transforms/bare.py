@@ -14,10 +14,13 @@ from scraper.transforms.sniff import JPEG, PNG, WEBP, Kind
 
 # Frames, tables, restarts, scans (ITU-T T.81, B.1.1.3), JFIF without a thumbnail, and Adobe's word on the colours.
 _JPEG_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE})
-_JFIF, _JFIF_BYTES, _SCAN, _END = 0xE0, 16, 0xDA, 0xD9
+_JPEG_LENGTHS = {0xE0: 16, 0xEE: 14}
+_SCAN, _END = 0xDA, 0xD9
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 _PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"pHYs", b"bKGD", b"sBIT"})
+_PNG_ANCILLARY_BYTES = 256  # tRNS of a whole palette; the others have a few
+
 _WEBP_CHUNKS = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH"})
 
 
@@ -38,7 +41,7 @@ def _is_bare_jpeg(view: memoryview) -> bool:
         if marker == _END:
             return at + 2 == len(view)
         length = int.from_bytes(view[at + 2 : at + 4], "big")
-        if marker not in _JPEG_MARKERS or (marker == _JFIF and length > _JFIF_BYTES):
+        if marker not in _JPEG_MARKERS or length != _JPEG_LENGTHS.get(marker, length):
             return False
         at += 2 + length
         if marker == _SCAN:
@@ -53,7 +56,10 @@ def _is_bare_png(view: memoryview) -> bool:
         name = bytes(view[at + 4 : at + 8])
         if name not in _PNG_CHUNKS:
             return False
-        at += 12 + int.from_bytes(view[at : at + 4], "big")
+        length = int.from_bytes(view[at : at + 4], "big")
+        if name[:1].islower() and length > _PNG_ANCILLARY_BYTES:
+            return False
+        at += 12 + length
         if name == b"IEND":
             return at == len(view)
     return False

@@ -141,7 +141,8 @@ def lacks_rows(body: bytes | memoryview) -> bool:
                 except zlib.error:
                     return missing > 0
                 packed = unpacking.unconsumed_tail
-        return missing > 0
+        # All that was packed may be read and some of what it means not given out yet: some kilobytes at most.
+        return missing > 0 and missing > len(unpacking.flush())
 
 
 def _png_bytes(view: memoryview) -> int:

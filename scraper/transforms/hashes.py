@@ -15,43 +15,23 @@ from dataclasses import dataclass, replace
 
 from scraper.config_results import DIGEST_CHARS, HashConfig
 from scraper.errors import TransformFailed
-from scraper.protocols import Transform
 from scraper.records import Item, Response
+from scraper.transforms.around import Around
 
 _BY_LENGTH = {chars: name for name, chars in DIGEST_CHARS.items()}
 _SHOWN = 80
 
 
 @dataclass(frozen=True)
-class Hashed:
+class Hashed(Around):
     """A transform whose bodies are checked first.
 
     Attributes:
-        inner: what is done with a body that is right.
+        inner: what is done with a body that is right. Inline it stays so: a digest takes 0.1 ms for 40 KB.
         hashes: which digests.
     """
 
-    inner: Transform
     hashes: HashConfig
-
-    @property
-    def inline(self) -> bool:
-        """As the transform's: a digest takes 0.1 ms for a picture of 40 KB."""
-        return self.inner.inline
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        """As the transform's."""
-        return getattr(self.inner, "preload", ())
-
-    @property
-    def prints(self) -> bool:
-        """As the transform's."""
-        return getattr(self.inner, "prints", False)
-
-    def warm_up(self) -> None:
-        """As the transform does."""
-        self.inner.warm_up()
 
     def __call__(self, response: Response) -> Sequence[Item]:
         """Check, transform, and add the column.

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from scraper.errors import RowFailed, TransformFailed, UsageError
 from scraper.policies.names import COLUMNS
-from scraper.protocols import Transform
 from scraper.records import Item, Response
+from scraper.transforms.around import Around
 
 LEFT_OUT = "filtered.function"
 
@@ -72,7 +72,7 @@ Function = Callable[[Sample], Answer]
 
 
 @dataclass(frozen=True)
-class UserTransform:
+class UserTransform(Around):
     """A transform whose items go through the user's function.
 
     Attributes:
@@ -81,7 +81,6 @@ class UserTransform:
         folder: where modules are looked for last, beside those that are installed.
     """
 
-    inner: Transform
     name: str
     folder: str
 
@@ -90,19 +89,9 @@ class UserTransform:
         """Never on the loop: nobody knows how long a function of the user's takes."""
         return False
 
-    @property
-    def preload(self) -> tuple[str, ...]:
-        """As the transform's; the user's module is imported by each worker for itself."""
-        return getattr(self.inner, "preload", ())
-
-    @property
-    def prints(self) -> bool:
-        """As the transform's."""
-        return getattr(self.inner, "prints", False)
-
     def warm_up(self) -> None:
-        """As the transform does; and import the function."""
-        self.inner.warm_up()
+        """As the transform does; and import the function, which each worker does for itself."""
+        super().warm_up()
         function_of(self.name, self.folder)
 
     def __call__(self, response: Response) -> Sequence[Item]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import os
 import sys
 import tarfile
 from pathlib import Path
@@ -302,7 +303,8 @@ def test_a_run_counts_its_children(benchmarks: ModuleType, tmp_path: Path) -> No
 def test_a_run_is_interrupted(benchmarks: ModuleType, tmp_path: Path) -> None:
     """After its time a command gets a SIGINT, and its memory was looked at until then."""
     code = "import signal\ntry: signal.pause()\nexcept KeyboardInterrupt: raise SystemExit(130)"
-    done = benchmarks.measuring.run([sys.executable, "-c", code], folder=tmp_path, stop_after_s=0.7)
+    # Without site packages it is at its ``try`` in some 10 ms.
+    done = benchmarks.measuring.run([sys.executable, "-I", "-S", "-c", code], folder=tmp_path, stop_after_s=0.7)
     assert done.status == 130
     assert done.rss_mb > 1
     assert done.rss
@@ -314,9 +316,18 @@ def test_a_run_is_watched(benchmarks: ModuleType, tmp_path: Path) -> None:
     """What its output folder holds is seen while it grows, and at the end."""
     out = tmp_path / "out"
     out.mkdir()
-    code = "import pathlib, time\np = pathlib.Path('out/0.tar.part')\np.write_bytes(b'x')\ntime.sleep(0.2)\n"
+    os.mkfifo(tmp_path / "seen")
+    code = "import pathlib\np = pathlib.Path('out/0.tar.part')\np.write_bytes(b'x')\nopen('seen').read()\n"
     code += "p.write_bytes(b'xyz'); p.rename('out/0.tar')"
-    watch = benchmarks.setting.growth(out, "*.tar*")
+    size_of = benchmarks.setting.growth(out, "*.tar*")
+
+    def watch() -> float:
+        size: float = size_of()
+        if size == 1.0 and (tmp_path / "seen").exists():
+            (tmp_path / "seen").write_text("go on")  # waits until the command reads
+            (tmp_path / "seen").unlink()
+        return size
+
     done = benchmarks.measuring.run([sys.executable, "-c", code], folder=tmp_path, watch=watch)
     assert done.watched[-1][1] == 3.0
     assert 1.0 in [size for _, size in done.watched]

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from scraper.errors import TransformFailed
 from scraper.testing.transform import response
+from scraper.transforms.containers import lacks_rows
 from scraper.transforms.image import ImageTransform
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "BMP"]
@@ -190,6 +191,16 @@ def test_a_png_of_too_few_rows_is_truncated(interlace: int) -> None:
     if not interlace:
         black = b"\x00" * 121
         ImageTransform()(response(_png(30, row * 29 + black)))  # a last row may be black
+
+
+@pytest.mark.parametrize("rows", [1023, 1024, 1025, 1030, 1040, 2048, 2050])
+def test_a_png_that_is_black_to_its_end_is_whole(rows: int) -> None:
+    """A row is a kilobyte: so what is unpacked at once may end anywhere, and the packed data before it."""
+    body = io.BytesIO()
+    Image.new("RGB", (341, rows)).save(body, "PNG")
+    assert not lacks_rows(body.getvalue())
+    cut = struct.pack(">IIBBBBB", 341, rows, 8, 2, 0, 0, 0)
+    assert lacks_rows(png((b"IHDR", cut), (b"IDAT", zlib.compress(bytes(1024 * rows - 1))), (b"IEND", b"")))
 
 
 def test_a_tiff_of_too_few_strips_is_truncated() -> None:

@@ -160,6 +160,7 @@ def test_nothing_but_pixels_passes() -> None:
     bodies = [
         (_with_segment(plain, marker, b"anything"), "jpg") for marker in (0xE1, 0xE2, 0xE4, 0xEC, 0xED, 0xFE)
     ]
+    bodies += [(_with_segment(plain, marker, b"48.2 N, 16.4 E" * 9), "jpg") for marker in (0xE0, 0xEE)]
     bodies += [(plain + plain, "jpg"), (plain + b"behind", "jpg"), (encoded(halves(), pnginfo=texts), "png")]
     bodies += [(encoded(halves()) + b"behind", "png"), (encoded(halves(), "WEBP", xmp=b"<x/>"), "webp")]
     for body, format_ in bodies:
